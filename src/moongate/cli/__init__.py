@@ -1,0 +1,4 @@
+"""Verbs only: parse, call, print, exit code (0 fine, 2 usage or configuration, 3 could not start).
+
+`main`: the typer app. `serve`, `check`, `schema`: one verb each.
+"""

@@ -1,0 +1,174 @@
+"""From `binds` to binds of the snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from moongate.control.findings import Findings
+from moongate.control.nodes import Loc
+from moongate.control.policies import Defaults, judge_browser, keepalive, needs_token, route_policies
+from moongate.control.schema.backend import Policies, ServedTls
+from moongate.control.schema.binds import BindEntry, ListenerEntry, MatchEntry, RouteEntry, ValueChoice
+from moongate.control.targets import build_target, host_address
+from moongate.model.snapshot import Bind, Listener, Match, PathKind, PathMatch, Route, ServerTls, Transport, ValueMatch
+
+# A route, the names of `Host` that it is for (None: those of its listener), and where it was written.
+_Placed = tuple[Route, list[str] | None, Loc]
+
+
+def compile_binds(
+    entries: list[BindEntry], hosts: tuple[str, ...], defaults: Defaults, findings: Findings
+) -> Iterator[Bind]:
+    """One bind for each port."""
+    ports: dict[int, Loc] = {}
+    for index, entry in enumerate(entries):
+        loc: Loc = ("binds", index)
+        if entry.port and entry.port in ports:
+            findings.complain(
+                (*loc, "port"),
+                f"{entry.port} was already given at {findings.place(ports[entry.port])}; merge the listeners",
+            )
+        ports.setdefault(entry.port, (*loc, "port"))
+        yield Bind(hosts, entry.port, tuple(_listeners(entry, loc, defaults, findings)))
+
+
+def _listeners(bind: BindEntry, loc: Loc, defaults: Defaults, findings: Findings) -> Iterator[Listener]:
+    names: dict[str, Loc] = {}
+    hostnames: dict[str | None, Loc] = {}
+    secure: dict[bool, Loc] = {}
+    for index, entry in enumerate(bind.listeners or ()):
+        here: Loc = (*loc, "listeners", index)
+        name = entry.name or entry.hostname or "default"
+        if name in names:
+            findings.complain(
+                (*here, "name"), f"this listener is called like the one at {findings.place(names[name])}; rename it"
+            )
+        names.setdefault(name, here)
+        secure.setdefault(entry.tls is not None, here)
+        if len(secure) > 1:
+            findings.complain(
+                (*here, "tls"), "on one port all listeners have tls, or none has; use another port for one kind"
+            )
+        for listener in _split(entry, name, here, _routes(entry, here, defaults, findings), findings):
+            if listener.hostname in hostnames:
+                shown = "without hostname" if listener.hostname is None else "for this hostname"
+                earlier = findings.place(hostnames[listener.hostname])
+                findings.complain(
+                    (*here, "hostname"), f"the port already has a listener {shown} at {earlier}; merge their routes"
+                )
+            hostnames.setdefault(listener.hostname, here)
+            yield listener
+
+
+def _split(entry: ListenerEntry, name: str, loc: Loc, placed: list[_Placed], findings: Findings) -> list[Listener]:
+    """Routes with hostnames of their own become listeners; each has every route that may answer under its name."""
+    own = entry.hostname
+    wanted: dict[str | None, None] = {own: None}
+    for _, hostnames, here in placed:
+        for index, hostname in enumerate(hostnames or ()):
+            if own is None or covers(own, hostname):
+                wanted[hostname] = None
+            else:
+                findings.complain(
+                    (*here, "hostnames", index),
+                    "is not under the listener's hostname; move the route or change the name",
+                )
+    tls = _server_tls(entry.tls, (*loc, "tls"), findings)
+    listeners = []
+    for hostname in wanted:
+        fitting = [
+            (route, here)
+            for route, hostnames, here in placed
+            if hostnames is None or (hostname is not None and any(covers(pattern, hostname) for pattern in hostnames))
+        ]
+        _refuse_same_match(fitting, findings)
+        listeners.append(Listener(name, tuple(route for route, _ in fitting), hostname, tls))
+    return listeners
+
+
+def covers(pattern: str, hostname: str) -> bool:
+    """Whether every name that `hostname` stands for is one that `pattern` stands for."""
+    return pattern == hostname or (pattern.startswith("*.") and hostname.removeprefix("*").endswith(pattern[1:]))
+
+
+def _refuse_same_match(routes: list[tuple[Route, Loc]], findings: Findings) -> None:
+    seen: dict[Match, Loc] = {}
+    for route, loc in routes:
+        for match in route.matches:
+            if seen.setdefault(match, loc) != loc:
+                text = (
+                    f"takes the same requests as the route at {findings.place(seen[match])}; change one of the matches"
+                )
+                findings.complain(loc, text)
+
+
+def _server_tls(written: ServedTls | None, loc: Loc, findings: Findings) -> ServerTls | None:
+    if written is None:
+        return None
+    return ServerTls(findings.file_path((*loc, "cert"), written.cert), findings.file_path((*loc, "key"), written.key))
+
+
+def _routes(listener: ListenerEntry, loc: Loc, defaults: Defaults, findings: Findings) -> list[_Placed]:
+    names: dict[str, Loc] = {}
+    placed: list[_Placed] = []
+    for index, entry in enumerate(listener.routes or ()):
+        here = (*loc, "routes", index)
+        route = _route(entry, here, defaults, findings)
+        if route.name in names:
+            findings.complain(
+                (*here, "name"), f"this route is called like the one at {findings.place(names[route.name])}; rename it"
+            )
+        names.setdefault(route.name, here)
+        placed.append((route, entry.hostnames, here))
+    return placed
+
+
+def _route(entry: RouteEntry, loc: Loc, defaults: Defaults, findings: Findings) -> Route:
+    policies = entry.policies or Policies()
+    written = entry.backends[0].mcp.targets[0]
+    target_loc = (*loc, "backends", 0, "mcp", "targets", 0)
+    where = written.mcp or written.sse
+    if where is None:  # the schema lets exactly one of the two through
+        message = "a target without an address passed the schema"
+        raise AssertionError(message)
+    judge_browser(policies, defaults, findings, (*loc, "policies"))
+    name = entry.name or written.name
+    return Route(
+        key=name,
+        name=name,
+        matches=tuple(_match(match) for match in entry.matches or ()) or (Match(),),
+        target=build_target(
+            written.name,
+            host_address(where, tls=written.tls is not None),
+            Transport.STREAMABLE_HTTP if written.mcp else Transport.SSE,
+            written,
+            (findings, target_loc),
+        ),
+        policies=route_policies(policies),
+        auth=needs_token(policies, defaults, findings, (*loc, "policies")),
+        body_bytes=defaults.body_bytes,
+        keepalive=keepalive(policies, defaults),
+        where=str(findings.place(loc)),
+    )
+
+
+def _match(entry: MatchEntry) -> Match:
+    path = PathMatch()
+    if entry.path is not None and entry.path.exact is not None:
+        path = PathMatch(PathKind.EXACT, entry.path.exact)
+    elif entry.path is not None and entry.path.regex is not None:
+        path = PathMatch(PathKind.REGEX, entry.path.regex)
+    elif entry.path is not None and entry.path.path_prefix is not None:
+        path = PathMatch(PathKind.PREFIX, entry.path.path_prefix.rstrip("/"))
+    return Match(
+        path,
+        headers=tuple(_value(condition.name, condition.value) for condition in entry.headers or ()),
+        query=tuple(_value(condition.name, condition.value) for condition in entry.query or ()),
+        method=entry.method,
+    )
+
+
+def _value(name: str, choice: ValueChoice) -> ValueMatch:
+    if choice.regex is not None:
+        return ValueMatch(name, choice.regex, regex=True)
+    return ValueMatch(name, choice.exact or "")

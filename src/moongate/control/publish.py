@@ -1,0 +1,81 @@
+"""A changed configuration takes effect: the new is built beside the old, then swapped in; if anything fails, the old stays.
+
+Files are watched by looking at their stamps once a second: that also sees what inotify does not (bind mounts, network file
+systems, links that are swapped under a directory).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+from moongate.errors import ConfigError, StartError
+from moongate.model.snapshot import Snapshot
+
+log = logging.getLogger("moongate")
+
+LOOK_SECONDS = 1.0
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+def stamp(paths: Iterable[Path]) -> Stamp:
+    """What tells that a file has changed: time, size, inode, of the file that a link leads to. A missing one is (0, 0, 0)."""
+    found: list[tuple[int, int, int]] = []
+    for path in paths:
+        try:
+            status = os.stat(path)  # noqa: PTH116 - Path.stat would be the same call
+        except OSError:
+            found.append((0, 0, 0))
+        else:
+            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)
+
+
+class Publisher:
+    """Reads with `build` (raises ConfigError), puts into force with `apply` (raises StartError, and then has changed nothing)."""
+
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        build: Callable[[], Snapshot],
+        apply: Callable[[Snapshot], Awaitable[None]],
+        refresh: Callable[[], None],
+    ) -> None:
+        self._paths = tuple(paths)
+        self._build = build
+        self._apply = apply
+        self._refresh = refresh
+        self._turn = asyncio.Lock()
+
+    async def publish(self) -> bool:
+        """Read again and put into force. False: the old configuration stays, and the log says why."""
+        async with self._turn:
+            try:
+                snapshot = await asyncio.to_thread(self._build)
+                await self._apply(snapshot)
+            except ConfigError as error:
+                log.error("the changed configuration is not used, the old one stays in force:\n%s", error)  # noqa: TRY400 - no trace: it is the operator's text that is wrong
+                return False
+            except StartError as error:
+                log.error("the changed configuration cannot be put into force, the old one stays: %s", error)  # noqa: TRY400 - no trace: nothing of ours failed
+                return False
+            for warning in snapshot.warnings:
+                log.warning("%s", warning)
+            log.info("configuration reloaded")
+            return True
+
+    async def watch(self) -> None:
+        """Publish whenever a file has changed, and `refresh` what else is read from files. Runs until cancelled."""
+        seen = stamp(self._paths)
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._refresh()
+            now = stamp(self._paths)
+            # Written twice in a row, or missing between unlink and rename: wait until it holds still.
+            if now != seen and all(any(part) for part in now):
+                seen = now
+                await self.publish()

@@ -1,0 +1,47 @@
+"""The gateway's own key: from the environment, or a file that only its user can read, made at the first start."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from moongate.errors import StartError
+
+KEY_BYTES = 32
+VARIABLE = "MOONGATE_KEY"
+
+
+def load_key(data_dir: Path, environ: Mapping[str, str]) -> bytes:
+    """32 bytes: `MOONGATE_KEY` (64 hex digits, or base64), else `<data-dir>/key`. Raises StartError."""
+    text = environ.get(VARIABLE)
+    if text is not None:
+        return _decode(text.strip(), f"the variable {VARIABLE}")
+    path = data_dir / "key"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return _decode(path.read_text(encoding="ascii", errors="replace").strip(), str(path))
+        key = secrets.token_bytes(KEY_BYTES)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(key.hex() + "\n")
+    except OSError as error:
+        msg = f"{path}: cannot be read or made: {error.strerror}; choose another --data-dir, or set {VARIABLE}"
+        raise StartError(msg) from None
+    return key
+
+
+def _decode(text: str, where: str) -> bytes:
+    try:
+        key = bytes.fromhex(text) if len(text) == 2 * KEY_BYTES else base64.b64decode(text + "==", altchars=b"-_")
+    except (ValueError, binascii.Error):
+        key = b""
+    if len(key) != KEY_BYTES:
+        msg = f"{where} does not hold a key of {KEY_BYTES} bytes; make one with: openssl rand -hex {KEY_BYTES}"
+        raise StartError(msg)
+    return key

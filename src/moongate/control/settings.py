@@ -1,0 +1,111 @@
+"""From the `gateway:` block to limits, tokens and defaults."""
+
+from __future__ import annotations
+
+import hashlib
+
+from moongate.control.findings import Findings
+from moongate.control.nodes import Loc, Mapping, Scalar, Sequence, find
+from moongate.control.policies import Defaults
+from moongate.control.schema.durations import parse_duration
+from moongate.control.schema.gateway import GatewayBlock, LimitsBlock, TokenItem, parse_expiry
+from moongate.control.schema.judge import nearest
+from moongate.model.principal import TokenEntry
+from moongate.model.snapshot import Limits
+
+
+def limits(block: LimitsBlock) -> Limits:
+    """Seconds and bytes."""
+    return Limits(
+        head_bytes=block.head_bytes,
+        header_count=block.header_count,
+        body_bytes=block.body_bytes,
+        json_depth=block.json_depth,
+        connections=block.connections,
+        head_seconds=parse_duration(block.head_time),
+        body_seconds=parse_duration(block.body_time),
+        idle_seconds=parse_duration(block.idle_time),
+        write_seconds=parse_duration(block.write_time),
+        drain_seconds=parse_duration(block.drain_time),
+    )
+
+
+def defaults(block: GatewayBlock, *, any_tokens: bool) -> Defaults:
+    """What holds for routes that say nothing."""
+    return Defaults(
+        auth=any_tokens,
+        body_bytes=(block.limits or LimitsBlock()).body_bytes,
+        keepalive=None if block.keep_alive is None else parse_duration(block.keep_alive),
+        any_tokens=any_tokens,
+    )
+
+
+def tokens(items: list[TokenItem], known: frozenset[str] | None, findings: Findings) -> tuple[TokenEntry, ...]:
+    """The client tokens as digests. `known`: all names of instances (None: a file could not be read)."""
+    names: dict[str, Loc] = {}
+    digests: dict[bytes, Loc] = {}
+    entries = []
+    for index, item in enumerate(items):
+        loc: Loc = ("gateway", "tokens", index)
+        digest = bytes.fromhex(item.sha256) if item.sha256 else hashlib.sha256((item.token or "").encode()).digest()
+        if item.name in names:
+            findings.complain(
+                (*loc, "name"), f"a token of this name already stands at {findings.place(names[item.name])}; rename it"
+            )
+        if digest in digests:
+            findings.complain(
+                loc,
+                f"this is the same token as the one at {findings.place(digests[digest])}; every entry needs its own",
+            )
+        names.setdefault(item.name, loc)
+        digests.setdefault(digest, loc)
+        if item.token is not None and not findings.references((*loc, "token")):
+            findings.warn(
+                (*loc, "token"),
+                "the token stands here in plain text; write ${NAME} for an environment variable, or its sha256",
+            )
+        _judge_instances(item, known, findings, loc)
+        entries.append(
+            TokenEntry(
+                name=item.name,
+                sha256=digest,
+                instances=None if item.instances is None else frozenset(item.instances),
+                expires=None if item.expires is None else parse_expiry(item.expires),
+            ),
+        )
+    return tuple(entries)
+
+
+def _judge_instances(item: TokenItem, known: frozenset[str] | None, findings: Findings, loc: Loc) -> None:
+    for index, instance in enumerate(item.instances or ()):
+        here = (*loc, "instances", index)
+        if known is not None and instance not in known:
+            near = nearest(instance, sorted(known))
+            meant = f"; did you mean {near}?" if near else f"; there are: {', '.join(sorted(known)) or 'none'}"
+            findings.complain(here, f"there is no instance {findings.found(here)}{meant}")
+
+
+def known_names(root: Mapping) -> frozenset[str]:
+    """The names of all instances that are written, also of disabled and of faulty ones."""
+    names: set[str] = set()
+    servers = find(root, ("mcpServers",)).node
+    if isinstance(servers, Mapping):
+        names.update(servers.entries)
+    for bind in _items(root, ("binds",)):
+        for listener in _items(root, (*bind, "listeners")):
+            for route in _items(root, (*listener, "routes")):
+                name = _text(root, (*route, "name")) or _text(
+                    root, (*route, "backends", 0, "mcp", "targets", 0, "name")
+                )
+                names.update({name} if name else ())
+    return frozenset(names)
+
+
+def _items(root: Mapping, loc: Loc) -> list[Loc]:
+    node = find(root, loc).node
+    return [(*loc, index) for index in range(len(node.items))] if isinstance(node, Sequence) else []
+
+
+def _text(root: Mapping, loc: Loc) -> str | None:
+    node = find(root, loc).node
+    return node.value if isinstance(node, Scalar) and isinstance(node.value, str) else None

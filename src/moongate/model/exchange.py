@@ -1,0 +1,52 @@
+"""One request's story: the facts it came with, what was decided, how it ended. It becomes the audit record.
+
+A mutable record, filled in as the request goes on; everything that judges or reports reads it instead of the wire.
+Header names are lower-case bytes. Times: `started` and `first_byte` are monotonic seconds, `time` is Unix time.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from moongate.errors import FailureClass
+from moongate.model.principal import ANONYMOUS, Principal
+
+
+class Exchange(msgspec.Struct, gc=False):
+    """Facts first, then decisions, then the outcome. `failure` None: the call succeeded."""
+
+    request_id: str
+    time: float
+    started: float
+    source: str
+    method: str
+    path: str
+    fields: dict[bytes, bytes]
+    more: list[tuple[bytes, bytes]]
+    local_host: str = ""
+    port: int = 0
+    secure: bool = False
+
+    route: str = ""
+    principal: Principal = ANONYMOUS
+    token_header: str = ""
+    revision: str = ""
+    client: str = ""
+    rpc_method: str = ""
+    rpc_id: bytes | None = None
+    rpc_target: str = ""
+
+    status: int = 0
+    rpc_code: int | None = None
+    failure: FailureClass | None = None
+    detail: str = ""
+    first_byte: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    recorded: bool = False
+
+    def fail(self, failure: FailureClass, detail: str) -> None:
+        """Remember why; the first reason stays."""
+        if self.failure is None:
+            self.failure = failure
+            self.detail = detail

@@ -1,0 +1,25 @@
+"""What a policy is: it looks at an exchange and gives a verdict, with the setting that would change it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from moongate.errors import Refusal
+from moongate.model.exchange import Exchange
+
+
+class Verdict(NamedTuple):
+    """`refusal` None: go on. `reason` and `setting` are for the operator, never for the client."""
+
+    policy: str
+    reason: str
+    refusal: Refusal | None = None
+    setting: str = ""
+
+
+class HeadPolicy(Protocol):
+    """Judges a request by its head, before its body is read. Must not block, wait or raise."""
+
+    name: str
+
+    def judge(self, exchange: Exchange) -> Verdict: ...

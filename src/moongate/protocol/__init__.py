@@ -1,0 +1,5 @@
+"""What Moongate knows of MCP: no I/O, no asyncio; bytes in, decisions out.
+
+`jsonrpc`: the envelope of a message, judged without touching what it carries. `methods`: the table of methods.
+`revisions`: which revision speaks, and what its headers must say. `sealed`: session ids that carry their own state.
+"""

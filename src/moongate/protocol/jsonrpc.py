@@ -1,0 +1,312 @@
+"""The JSON-RPC envelope: parsed, classified and judged; the bytes it came in stay as they are.
+
+What two parsers could read differently is refused: a member of the envelope, of `params` or of `_meta` that stands twice or
+differs from a known one only in case, invalid UTF-8, lone surrogates, nesting over a limit. Otherwise a backend might run
+another tool than the one that was judged.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Final
+
+import msgspec
+
+from moongate.errors import FailureClass, Refusal
+from moongate.protocol.methods import method_named
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+HEADER_MISMATCH = -32020
+
+META = "io.modelcontextprotocol/"
+VERSION_KEY = META + "protocolVersion"
+CLIENT_KEY = META + "clientInfo"
+CAPABILITIES_KEY = META + "clientCapabilities"
+
+_ENVELOPE: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
+_PARAMS: Final = frozenset(
+    {"name", "arguments", "uri", "_meta", "cursor", "taskId", "protocolVersion", "capabilities", "clientInfo"}
+    | {"inputResponses", "requestState", "progressToken", "requestId", "level", "ref", "argument", "context", "task"}
+)
+_META: Final = frozenset({VERSION_KEY, CLIENT_KEY, CAPABILITIES_KEY, META + "logLevel", "progressToken"})
+_FOLDED: Final = {keys: frozenset(key.casefold() for key in keys) for keys in (_ENVELOPE, _PARAMS, _META)}
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_TEXT = msgspec.json.Decoder(str)
+_KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*')
+_NEXT = re.compile(rb"[ \t\r\n]*([,}])")
+_BLANK = re.compile(rb"[ \t\r\n]*")
+_OPENING = b"[{"
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_SLICE = 64 * 1024
+_UTF8_SLICE = 1024 * 1024
+MAX_BATCH = 100
+
+
+class ClientInfo(msgspec.Struct):
+    """`clientInfo` (schema: Implementation), as far as records name it."""
+
+    name: str = ""
+    version: str = ""
+
+
+_CLIENT = msgspec.json.Decoder(ClientInfo)
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """One message. `id` is its raw JSON, None for a notification. `method` is empty for a response.
+
+    `target` is what `params` names (tool, prompt, resource, task). `version`: the protocol version of `_meta`, or of an
+    initialize request's params.
+    """
+
+    method: str = ""
+    id: bytes | None = None
+    target: str | None = None
+    version: str | None = None
+    meta: Mapping[str, msgspec.Raw] | None = None
+    client: str = ""
+
+    @property
+    def is_request(self) -> bool:
+        """Whether an answer is due."""
+        return self.id is not None and self.method != ""
+
+
+def refuse(detail: str, code: int = INVALID_REQUEST) -> Refusal:
+    """A message that cannot be judged: HTTP 400 with `code`, without id."""
+    return Refusal(FailureClass.BAD_REQUEST, detail, code=code)
+
+
+def parse(body: bytes, max_depth: int) -> Envelope | list[Envelope]:
+    """One message, or the messages of an array. Raises Refusal (bad_request: -32700 or -32600)."""
+    if not body.isascii():
+        _check_utf8(body)
+    if body[:1] in b"[ \t\r\n" and body.lstrip(b" \t\r\n")[:1] == b"[":
+        return _parse_array(body, max_depth)
+    return _parse_one(body, _members(body, _ENVELOPE), body, max_depth)
+
+
+def _parse_array(body: bytes, max_depth: int) -> list[Envelope]:
+    try:
+        elements = _ARRAY.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise refuse(f"malformed JSON: {error}", PARSE_ERROR) from None
+    if not 0 < len(elements) <= MAX_BATCH:
+        raise refuse(f"an array of {len(elements)} messages; 1 to {MAX_BATCH} are allowed")
+    check_depth(body, max_depth)
+    return [_parse_one(element, _members(element, _ENVELOPE), b"", max_depth) for element in elements]
+
+
+def _parse_one(
+    raw: bytes | msgspec.Raw, members: dict[str, msgspec.Raw], body: bytes, max_depth: int
+) -> Envelope:
+    if body.count(b"{") + body.count(b"[") > max_depth:
+        check_depth(body, max_depth)
+    version = members.get("jsonrpc")
+    if version is None or bytes(version) != b'"2.0"':
+        raise refuse('the member "jsonrpc" is not "2.0"')
+    raw_id = members.get("id")
+    envelope = Envelope(id=None if raw_id is None else bytes(raw_id))
+    if envelope.id is not None and envelope.id[:1] not in b'"-0123456789':
+        raise refuse("the id is neither a string nor a number")
+    method = members.get("method")
+    answers = ("result" in members) + ("error" in members)
+    if method is None:
+        if answers != 1 or envelope.id is None:
+            raise refuse("neither a request, a notification nor a response")
+        return envelope
+    if answers:
+        raise refuse("both a request and a response")
+    envelope.method = _text(method) or ""
+    if not envelope.method:
+        raise refuse("the method is not a string")
+    params = members.get("params")
+    if params is not None:
+        _read_params(envelope, _members(params, _PARAMS))
+    return envelope
+
+
+def _read_params(envelope: Envelope, params: dict[str, msgspec.Raw]) -> None:
+    field = method_named(envelope.method).target
+    if field is not None and (named := params.get(field)) is not None:
+        envelope.target = _text(named)
+    meta = params.get("_meta")
+    if meta is not None:
+        envelope.meta = _members(meta, _META)
+        if (version := envelope.meta.get(VERSION_KEY)) is not None:
+            envelope.version = _text(version)
+        _read_client(envelope, envelope.meta.get(CLIENT_KEY))
+    if envelope.method == "initialize":
+        if (version := params.get("protocolVersion")) is not None and envelope.version is None:
+            envelope.version = _text(version)
+        _read_client(envelope, params.get("clientInfo"))
+
+
+def _read_client(envelope: Envelope, raw: msgspec.Raw | None) -> None:
+    if raw is not None:
+        try:
+            info = _CLIENT.decode(raw)
+        except msgspec.DecodeError:
+            return  # only records name it; the backend judges its form
+        envelope.client = f"{info.name[:64]}/{info.version[:32]}"
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    try:
+        return _TEXT.decode(raw)
+    except msgspec.DecodeError:
+        return None
+
+
+def _members(raw: bytes | msgspec.Raw, known: frozenset[str]) -> dict[str, msgspec.Raw]:
+    """The members of an object, each exactly once. Raises Refusal."""
+    try:
+        members = _MEMBERS.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        code = INVALID_REQUEST if isinstance(error, msgspec.ValidationError) else PARSE_ERROR
+        raise refuse(f"malformed JSON: {error}", code) from None
+    # In compact JSON without repeated members the lengths add up; a repeated one always leaves bytes unaccounted for.
+    size = 1 + len(members)
+    for key, value in members.items():
+        size += len(key) + 3 + len(value)
+    if size != len(raw):
+        _walk(bytes(raw), members)
+    if not members.keys() <= known:
+        _check_case(members, known)
+    return members
+
+
+def _walk(raw: bytes, members: dict[str, msgspec.Raw]) -> None:
+    # If no member is repeated, keys come in the order in which the decoder met them, each followed by its own value.
+    position = _BLANK.match(raw).end() + 1  # type: ignore[union-attr] - matches the empty string too
+    for key, value in members.items():
+        match = _KEY.match(raw, position)
+        if match is None or _TEXT.decode(match[1]) != key or not raw.startswith(bytes(value), match.end()):
+            raise refuse(f"the member {key[:64]!r} stands more than once, or another one does")
+        position = match.end() + len(value)
+        end = _NEXT.match(raw, position)
+        if end is None:
+            raise refuse("malformed JSON", PARSE_ERROR)
+        position = end.end()
+    if raw[position:].strip(b" \t\r\n") not in (b"", b"}"):
+        raise refuse("a member of the envelope, params or _meta stands more than once")
+
+
+def _check_case(members: dict[str, msgspec.Raw], known: frozenset[str]) -> None:
+    folded = {key.casefold() for key in members}
+    if len(folded) != len(members):
+        raise refuse("two members differ only in case")
+    lookalikes = [key for key in members if key not in known and key.casefold() in _FOLDED[known]]
+    if lookalikes:
+        raise refuse(f"the member {lookalikes[0][:64]!r} differs from a known one only in case")
+
+
+def _check_utf8(body: bytes) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(body), _UTF8_SLICE):
+            decoder.decode(body[start : start + _UTF8_SLICE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise refuse("the body is not UTF-8", PARSE_ERROR) from None
+
+
+def check_depth(body: bytes, limit: int) -> None:
+    """Refuse valid JSON that is nested deeper than `limit`. Strings are cut out first; a step for each bracket follows."""
+    outside = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    brackets = outside.translate(None, _NOT_BRACKETS)
+    depth = 0
+    for start in range(0, len(brackets), _SLICE):
+        depths = list(accumulate(map(_STEP.__getitem__, brackets[start : start + _SLICE]), initial=depth))
+        if max(depths) > limit:
+            raise refuse(f"JSON nested deeper than {limit} levels")
+        depth = depths[-1]
+
+
+class _ErrorObject(msgspec.Struct):
+    code: int | float = 0
+
+
+class _ToolResult(msgspec.Struct):
+    is_error: bool = msgspec.field(default=False, name="isError")
+
+
+class Answer(msgspec.Struct):
+    """What records say of a response: its raw id, the error's code, whether a tool said that it failed."""
+
+    id: msgspec.Raw = msgspec.Raw()
+    method: str | None = None
+    error: _ErrorObject | None = None
+    result: msgspec.Raw = msgspec.Raw()  # msgspec reads Raw | None as null only: absent is empty
+    jsonrpc: str = ""
+
+
+_ANSWER = msgspec.json.Decoder(Answer)
+_RESULT = msgspec.json.Decoder(_ToolResult)
+
+
+class _Initialized(msgspec.Struct):
+    version: str = msgspec.field(default="", name="protocolVersion")
+
+
+_INITIALIZED = msgspec.json.Decoder(_Initialized)
+
+
+def read_answer(data: bytes) -> Answer | None:
+    """One message of a backend, or None if it is not a JSON-RPC message that stands alone."""
+    try:
+        answer = _ANSWER.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return answer if answer.jsonrpc == "2.0" else None
+
+
+_ANYTHING = msgspec.json.Decoder(msgspec.Raw)
+
+
+def is_json(data: bytes) -> bool:
+    """Whether `data` is one JSON value."""
+    try:
+        _ANYTHING.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def tool_failed(answer: Answer) -> bool:
+    """Whether a tools/call result has `isError` true."""
+    if not len(answer.result):
+        return False
+    try:
+        return _RESULT.decode(answer.result).is_error
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def negotiated_version(answer: Answer) -> str:
+    """The `protocolVersion` of an initialize result; empty if there is none."""
+    if not len(answer.result):
+        return ""
+    try:
+        return _INITIALIZED.decode(answer.result).version
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+
+
+def error_message(code: int, text: str, data: Mapping[str, object], message_id: bytes | None) -> bytes:
+    """A JSON-RPC error response; `message_id` is raw JSON, None leaves the member out."""
+    body: dict[str, object] = {"jsonrpc": "2.0"}
+    if message_id is not None:
+        body["id"] = msgspec.Raw(message_id)
+    body["error"] = {"code": code, "message": text, "data": data}
+    return msgspec.json.encode(body)

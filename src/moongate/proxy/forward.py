@@ -1,0 +1,160 @@
+"""The one table of headers: what a client's request takes along to the backend, and what an answer takes back.
+
+Requests: only what is listed goes on, because a credential under an unknown name must not reach a backend. Answers: all
+passes but what belongs to the connection, to browsers' trust in the gateway's origin, or would name the backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from moongate.model.snapshot import Target
+from moongate.policies.headers import HeaderModifier
+from moongate.wire.messages import Head, RequestHead
+
+# Request headers that go on to the backend, beside Mcp-Param-* and what `forwardHeaders` names.
+FORWARDED = frozenset(
+    {
+        b"accept",
+        b"accept-language",
+        b"content-type",
+        b"last-event-id",
+        b"mcp-protocol-version",
+        b"mcp-method",
+        b"mcp-name",
+        b"user-agent",
+        b"traceparent",
+        b"tracestate",
+    }
+)
+PARAMETERS = b"mcp-param-"
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+# Answer headers that stop at the gateway. Access-Control-* stops too.
+STOPPED = HOP_BY_HOP | {
+    b"content-length",
+    b"content-encoding",
+    b"mcp-session-id",
+    b"x-request-id",
+    b"set-cookie",
+    b"set-cookie2",
+    b"location",
+    b"content-location",
+    b"refresh",
+    b"www-authenticate",
+    b"authentication-info",
+    b"server",
+    b"via",
+    b"x-powered-by",
+    b"alt-svc",
+    b"link",
+    b"strict-transport-security",
+    b"public-key-pins",
+    b"report-to",
+    b"reporting-endpoints",
+    b"nel",
+    b"clear-site-data",
+    b"service-worker-allowed",
+    b"sourcemap",
+}
+_BROWSER = b"access-control-"
+
+
+def header_lines(fields: tuple[tuple[str, str], ...]) -> bytes:
+    """Whole header lines of configured names and values (judged when they were read)."""
+    return b"".join(b"%b: %b\r\n" % (name.encode("ascii"), value.encode()) for name, value in fields)
+
+
+class RequestHeaders:
+    """What the requests of one route carry to its target. `fixed` is the same for all of them."""
+
+    def __init__(self, target: Target, modifiers: tuple[HeaderModifier, ...], extra: tuple[str, ...]) -> None:
+        added: list[tuple[str, str]] = list(target.headers)
+        stopped = {name.lower() for name, _ in target.headers}
+        for modifier in modifiers:
+            gone = {name.lower() for name in modifier.remove} | {name.lower() for name, _ in modifier.set}
+            stopped |= gone
+            added = [(name, value) for name, value in added if name.lower() not in gone]
+            added += [*modifier.set, *modifier.add]
+        self.fixed = header_lines(tuple(added))
+        self._passed = (FORWARDED | {name.lower().encode() for name in extra}) - {name.encode() for name in stopped}
+        self._stopped = frozenset(name.encode() for name in stopped)
+
+    def lines(self, head: RequestHead, upstream_session: bytes | None) -> bytes:
+        """The header lines that one request adds to `fixed`."""
+        fields = head.fields
+        named: frozenset[bytes] = frozenset()
+        connection = fields.get(b"connection")
+        if connection is not None and connection not in (b"keep-alive", b"close"):
+            named = head.connection_options()
+        passed = self._passed
+        lines = [
+            b"%b: %b\r\n" % item
+            for item in (head.items() if head.more else fields.items())
+            if (item[0] in passed or (item[0].startswith(PARAMETERS) and item[0] not in self._stopped))
+            and item[0] not in named
+        ]
+        if upstream_session is not None:
+            lines.append(b"mcp-session-id: %b\r\n" % upstream_session)
+        return b"".join(lines)
+
+
+class ResponseHeaders:
+    """What the answers of one route carry to clients."""
+
+    def __init__(self, target: Target, modifiers: tuple[HeaderModifier, ...]) -> None:
+        host = target.host
+        needles = {target.authority, f"{host}:{target.port}", f"[{host}]:{target.port}"}
+        if "." in host or ":" in host:
+            needles.add(host)
+        self._needles = tuple(needle.lower().encode() for needle in needles if needle)
+        self._removed: frozenset[bytes] = frozenset()
+        self._added = b""
+        for modifier in modifiers:
+            names = {*modifier.remove, *(name for name, _ in modifier.set)}
+            self._removed |= {name.lower().encode() for name in names}
+            self._added += header_lines(modifier.set + modifier.add)
+
+    def lines(self, head: Head) -> bytes:
+        """The header lines of a backend's answer that pass, and what the operator adds."""
+        named = head.connection_options() if b"connection" in head.fields else ()
+        lines = [
+            b"%b: %b\r\n" % (name, value)
+            for name, value in (head.items() if head.more else head.fields.items())
+            if name not in STOPPED
+            and not name.startswith(_BROWSER)
+            and name not in self._removed
+            and name not in named
+            and not self.names_backend(value)
+        ]
+        if self._added:
+            lines.append(self._added)
+        return b"".join(lines)
+
+    @property
+    def added(self) -> bytes:
+        """What the operator adds to answers that the gateway writes itself."""
+        return self._added
+
+    def names_backend(self, value: bytes) -> bool:
+        """Whether a text holds the backend's address."""
+        value = value.lower()
+        return any(needle in value for needle in self._needles)
+
+
+def media_type(fields: Mapping[bytes, bytes]) -> bytes:
+    """The lower-case type/subtype of Content-Type, empty if there is none."""
+    return fields.get(b"content-type", b"").partition(b";")[0].strip(b" \t").lower()

@@ -1,0 +1,69 @@
+"""A snapshot made ready for the request path: routers, policies, upstreams, header tables. Built beside the one in force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from moongate.model.snapshot import Listener, Route, Snapshot
+from moongate.policies.authn import Tokens
+from moongate.policies.base import HeadPolicy
+from moongate.policies.headers import HeaderModifier
+from moongate.policies.pipeline import head_policies
+from moongate.proxy.forward import RequestHeaders, ResponseHeaders
+from moongate.proxy.match import Hosts, Router
+from moongate.upstreams.base import Upstream
+
+# Makes the upstream of a route; the bytes are the header lines that every request to it carries.
+UpstreamFactory = Callable[[Route, bytes], Upstream]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePlan:
+    """One route, ready."""
+
+    route: Route
+    policies: tuple[HeadPolicy, ...]
+    upstream: Upstream
+    request_headers: RequestHeaders
+    response_headers: ResponseHeaders
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything one request needs; `binds` is by configured port."""
+
+    snapshot: Snapshot
+    binds: dict[int, Hosts[Router[RoutePlan]]]
+    upstreams: tuple[Upstream, ...]
+
+    def close(self) -> None:
+        """Let its upstreams go; requests in flight keep their connections until they are done."""
+        for upstream in self.upstreams:
+            upstream.close()
+
+
+def build_plan(snapshot: Snapshot, connect: UpstreamFactory) -> Plan:
+    """Compile. Raises StartError (what `connect` raises: certificates, proxies)."""
+    tokens = Tokens(snapshot.tokens)
+    upstreams: list[Upstream] = []
+
+    def ready(listener: Listener, route: Route) -> RoutePlan:
+        modifiers = [policy for policy in route.policies if isinstance(policy, HeaderModifier)]
+        requests = tuple(modifier for modifier in modifiers if modifier.direction == "request")
+        responses = tuple(modifier for modifier in modifiers if modifier.direction == "response")
+        request_headers = RequestHeaders(route.target, requests, route.forward_headers)
+        upstream = connect(route, request_headers.fixed)
+        upstreams.append(upstream)
+        policies = head_policies(snapshot, tokens, listener, route)
+        return RoutePlan(route, policies, upstream, request_headers, ResponseHeaders(route.target, responses))
+
+    binds: dict[int, Hosts[Router[RoutePlan]]] = {}
+    for bind in snapshot.binds:
+        listeners: list[tuple[str | None, Router[RoutePlan]]] = []
+        for listener in bind.listeners:
+            plans = [(route, ready(listener, route)) for route in listener.routes]
+            router = Router([(match, plan) for route, plan in plans for match in route.matches])
+            listeners.append((listener.hostname, router))
+        binds[bind.port] = Hosts(listeners)
+    return Plan(snapshot, binds, tuple(upstreams))

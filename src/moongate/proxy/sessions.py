@@ -1,0 +1,67 @@
+"""What must be remembered between requests. Today all of it travels in the session id itself, sealed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from moongate.errors import FailureClass, Refusal
+from moongate.model.exchange import Exchange
+from moongate.protocol.sealed import NotOurs, Sealer, Session
+
+# A client that keeps one session longer than this starts anew (404, then initialize).
+SESSION_SECONDS = 7 * 24 * 3600.0
+MAX_UPSTREAM_ID = 4096
+
+
+class Sessions(Protocol):
+    """Hands out session ids and finds them again; a shared store can stand behind it."""
+
+    def open(self, token: bytes, route_key: str, exchange: Exchange) -> Session:
+        """The session of a client's id. Raises Refusal (404) for every id that is not this caller's on this route."""
+        ...
+
+    def create(self, upstream: bytes, route_key: str, exchange: Exchange) -> bytes:
+        """A new id for the backend's `upstream` id, bound to route, principal, and revision of `exchange`."""
+        ...
+
+
+class SealedSessions:
+    """Session ids that carry their own state; nothing is kept."""
+
+    def __init__(self, sealer: Sealer, now: Callable[[], float] = time.time) -> None:
+        self._sealer = sealer
+        self._now = now
+
+    def open(self, token: bytes, route_key: str, exchange: Exchange) -> Session:
+        """See `Sessions.open`."""
+        try:
+            session = self._sealer.open(token)
+        except NotOurs:
+            raise _unknown("it was not made by this gateway, or its key has changed") from None
+        if session.route != route_key:
+            raise _unknown("it belongs to another route")
+        if session.principal != exchange.principal.key:
+            raise _unknown("it belongs to another principal")
+        if session.expires <= self._now():
+            raise _unknown("it has expired")
+        return session
+
+    def create(self, upstream: bytes, route_key: str, exchange: Exchange) -> bytes:
+        """See `Sessions.create`."""
+        return self._sealer.seal(
+            Session(
+                upstream=upstream[:MAX_UPSTREAM_ID],
+                route=route_key,
+                principal=exchange.principal.key,
+                revision=exchange.revision[:32],
+                client=exchange.client,
+                expires=self._now() + SESSION_SECONDS,
+            )
+        )
+
+
+def _unknown(why: str) -> Refusal:
+    text = "Session not found: start a new one with initialize"
+    return Refusal(FailureClass.NOT_FOUND, f"Mcp-Session-Id is not usable: {why}", text=text)

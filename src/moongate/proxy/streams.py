@@ -1,0 +1,226 @@
+"""Event streams on their way to the client: every event flushed as it came, byte for byte.
+
+Only whole events are passed on (an endless one in parts), so that a comment can be inserted, a call recorded before the
+bytes that complete its answer, and a broken stream ended cleanly. Once an answer has begun: a stream that has carried
+event ids is ended, because the client resumes; any other gets one JSON-RPC error for the request, then ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from moongate.errors import ClientClosed, FailureClass, UpstreamError
+from moongate.protocol.jsonrpc import read_answer
+from moongate.proxy.answer import MAX_ERROR_BODY, Call, drain, upstream_coding
+from moongate.proxy.reply import failure_body
+from moongate.upstreams.base import Reply
+from moongate.wire.deadlines import NEVER, Deadlines
+from moongate.wire.events import COMMENT, Splitter, encode_event, parse_event
+from moongate.wire.messages import MalformedMessage, ResponseHead
+
+_WINDOW = 2048
+
+
+class Heartbeat:
+    """Comment lines on a quiet stream, so that nobody on the way takes it for dead."""
+
+    def __init__(self, relay: EventRelay, seconds: float, deadlines: Deadlines) -> None:
+        self.deadline = NEVER
+        self._relay = relay
+        self._seconds = seconds
+        self._deadlines = deadlines
+
+    def start(self) -> None:
+        """Beat from now on."""
+        self.moved()
+        self._deadlines.watch(self)
+
+    def moved(self) -> None:
+        """Something was sent: the next beat is a whole interval away."""
+        self.deadline = asyncio.get_running_loop().time() + self._seconds
+
+    def expire(self) -> None:
+        """The stream was quiet for an interval."""
+        self._relay.comment()
+        self.moved()
+
+    def stop(self) -> None:
+        """No more beats."""
+        self._deadlines.forget(self)
+
+
+class EventRelay:
+    """One event stream. `run` returns when it has ended; it raises only while nothing has left, or ClientClosed."""
+
+    def __init__(self, call: Call, reply: Reply, head: ResponseHead, deadlines: Deadlines) -> None:
+        self._call = call
+        self._reply = reply
+        self._head = head
+        self._splitter = Splitter()
+        self._begun = False
+        self._started = not call.expects
+        self._answered = False
+        self._resumable = False
+        self._draining = False
+        self._partial = b""
+        self._held: list[bytes] = []
+        self._held_size = 0
+        interval = call.route.route.keepalive
+        self._heartbeat = None if interval is None else Heartbeat(self, interval, deadlines)
+
+    async def run(self) -> None:
+        """Relay to the end."""
+        call = self._call
+        if self._heartbeat is not None:
+            self._heartbeat.start()
+        try:
+            if not call.expects:
+                await self._open()
+            await self._relay()
+        except ClientClosed:
+            if not call.expects:  # the usual end of a stream that has no end of its own
+                self._finish()
+                self._reply.cancel()
+                return
+            call.exchange.fail(FailureClass.CLIENT_CLOSED, "the client went away")
+            await drain(call, self._reply)
+            raise
+        finally:
+            if self._heartbeat is not None:
+                self._heartbeat.stop()
+
+    async def _relay(self) -> None:
+        reply, coding = self._reply, upstream_coding(self._head)
+        silence = self._call.route.route.target.timeouts.silence
+        while True:
+            try:
+                data = reply.take() if reply.complete else await reply.read(silence if self._started else reply.remaining())
+                for piece in coding.decode(data):
+                    await self._piece(piece)
+            except UpstreamError as error:
+                self._broken(error)
+                return
+            except MalformedMessage as error:
+                self._broken(UpstreamError(FailureClass.UPSTREAM_PROTOCOL, error.detail))
+                return
+            if not data or reply.complete:
+                self._ended()
+                return
+
+    async def _piece(self, data: bytes) -> None:
+        for block in self._splitter.feed(data):
+            await self._event(block)
+        if overflow := self._splitter.overflow():
+            if not self._partial:
+                self._partial = overflow[:_WINDOW]
+            self._started = True
+            self._send(overflow)
+        await self._call.connection.writable()
+
+    async def _event(self, block: bytes) -> None:
+        call = self._call
+        if self._partial:  # the end of an event that was too long to hold
+            first, self._partial = self._partial, b""
+            if call.expects and not self._answered and b'"method"' not in first:
+                self._answered = True
+                call.inspect_windows(first, block[-_WINDOW:])
+                await self._recorded(len(block))
+            self._send(block)
+            return
+        event = parse_event(block)
+        self._started = self._started or event.fields
+        self._resumable = self._resumable or bool(event.id)
+        if call.expects and not self._answered and event.data and (answer := read_answer(event.data)) is not None:
+            if answer.method is None:
+                self._answered = True
+                call.inspect(answer)
+                await self._recorded(len(block))
+        self._send(block)
+
+    async def _recorded(self, size: int, phase: str = "") -> None:
+        exchange = self._call.exchange
+        written = asyncio.get_running_loop().create_future()
+        exchange.recorded = True
+        exchange.bytes_out += size
+        self._call.commit(self._call.record(phase), partial(written.set_result, None))
+        await written
+        exchange.bytes_out -= size  # counted again when it is sent
+
+    async def _open(self) -> None:
+        await self._recorded(0, "open")
+        self._call.exchange.recorded = False
+        self._call.connection.on_drain = self._drain
+        self._begin()
+
+    def _drain(self) -> None:
+        self._draining = True
+        self._reply.cancel()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            connection = self._call.connection
+            connection.begin(connection.frame(self._head.status, self._call.lines(self._head), None))
+
+    def _send(self, data: bytes) -> None:
+        call = self._call
+        if call.initializing and not self._answered:  # the revision belongs into the session id, which is in the head
+            self._held.append(data)
+            self._held_size += len(data)
+            if self._held_size > MAX_ERROR_BODY:
+                raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "too much before the answer to initialize")
+            return
+        if self._held:
+            data = b"".join([*self._held, data])
+            self._held.clear()
+        self._begin()
+        call.exchange.bytes_out += len(data)
+        call.connection.put(data)
+        if self._heartbeat is not None:
+            self._heartbeat.moved()
+
+    def comment(self) -> None:
+        """Insert a comment between two events, beginning the answer if it has not begun."""
+        if self._partial or self._call.connection.gone or self._call.initializing:
+            return
+        self._begin()
+        self._call.connection.put(COMMENT)
+
+    def _ended(self) -> None:
+        if self._call.expects and not self._answered and not self._resumable:
+            self._broken(UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "the event stream ended without the answer"))
+            return
+        self._reply.release()
+        self._begin()
+        self._finish(self._splitter.rest())
+
+    def _broken(self, error: UpstreamError) -> None:
+        call = self._call
+        self._reply.cancel()
+        if call.connection.gone:
+            raise ClientClosed
+        if self._draining:
+            self._finish()
+            return
+        call.exchange.fail(error.failure, error.detail)
+        if not self._begun:
+            raise error
+        if self._partial:
+            self._abort()
+        elif call.expects and not self._answered and not self._resumable:
+            self._finish(encode_event(failure_body(call.exchange, error.failure)))
+        else:
+            self._finish()
+
+    def _finish(self, last: bytes = b"") -> None:
+        connection = self._call.connection
+        if self._answered:  # its record is written already
+            connection.end(last)
+            return
+        self._call.exchange.recorded = True
+        phase = "" if self._call.expects else "close"
+        self._call.commit(self._call.record(phase), partial(connection.end, last))
+
+    def _abort(self) -> None:
+        self._call.finish(self._call.connection.abort)

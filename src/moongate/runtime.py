@@ -1,0 +1,204 @@
+"""The only place that builds objects and joins the planes; no logic of its own.
+
+`Runtime` holds the listening sockets, the data plane, and what both need. `apply` puts a snapshot into force: new sockets
+are opened before anything is swapped, so that a port that cannot be had leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from moongate.audit.journal import Journal
+from moongate.audit.redact import RedactingFormatter, Redactor
+from moongate.control.secrets import load_key
+from moongate.errors import StartError
+from moongate.model.snapshot import Bind, Route, Snapshot
+from moongate.protocol.sealed import Sealer
+from moongate.proxy.handle import DataPlane
+from moongate.proxy.plan import build_plan
+from moongate.proxy.sessions import SealedSessions
+from moongate.tasks import Tasks
+from moongate.upstreams.http import HttpUpstream
+from moongate.upstreams.proxies import choose_proxy
+from moongate.wire.deadlines import Deadlines
+from moongate.wire.server import Server
+from moongate.wire.tls import Certificates, client_context
+
+log = logging.getLogger("moongate")
+
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+BACKLOG = 1024
+
+
+@dataclass(slots=True)
+class OpenBind:
+    """One port that is listened on: its sockets by host, its connections, its certificates."""
+
+    server: Server
+    certificates: Certificates | None
+    sockets: dict[str, asyncio.Server] = field(default_factory=dict)
+    port: int = 0
+
+    def close_sockets(self) -> None:
+        """Accept no more."""
+        for listening in self.sockets.values():
+            listening.close()
+
+
+class Runtime:
+    """A running data plane. `start` once, `apply` for each reload, `stop` at the end."""
+
+    def __init__(self, data_dir: Path, environ: Mapping[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self.environ = os.environ if environ is None else environ
+        self.binds: dict[int, OpenBind] = {}
+        self.plane: DataPlane
+        self.journal: Journal
+        self.tasks = Tasks("runtime")
+        self._deadlines: Deadlines
+        self._contexts: dict[tuple[str | None, str | None, str | None], ssl.SSLContext] = {}
+
+    async def start(self, snapshot: Snapshot) -> None:
+        """Listen. Raises StartError."""
+        sealer = Sealer(load_key(self.data_dir, self.environ))
+        self._deadlines = Deadlines(asyncio.get_running_loop())
+        try:
+            self.journal = Journal(self.data_dir / "journal")
+        except OSError as error:
+            msg = f"{self.data_dir / 'journal'}: cannot be written: {error.strerror}; choose another --data-dir"
+            raise StartError(msg) from None
+        plan = build_plan(snapshot, self._connect)
+        self.plane = DataPlane(plan, SealedSessions(sealer), self.journal, self._deadlines)
+        RedactingFormatter.redactor = Redactor(snapshot.secrets)
+        await self._listen(snapshot)
+
+    async def apply(self, snapshot: Snapshot) -> None:
+        """Put another snapshot into force. Raises StartError, and then nothing has changed."""
+        self._contexts.clear()
+        plan = build_plan(snapshot, self._connect)
+        before = self.plane.plan
+        RedactingFormatter.redactor = Redactor(snapshot.secrets | before.snapshot.secrets)
+        await self._listen(snapshot)
+        self.plane.plan = plan
+        before.close()
+
+    def refresh(self) -> None:
+        """Read certificates again that have changed on disk."""
+        for bind in self.binds.values():
+            if bind.certificates is not None:
+                try:
+                    for name in bind.certificates.refresh():
+                        log.info("the certificate for %s was read again", name or "any name")
+                except StartError as error:
+                    log.error("a changed certificate is not used, the old one stays: %s", error)  # noqa: TRY400 - no trace: the file is wrong
+
+    async def stop(self) -> None:
+        """Stop accepting, finish what is in flight within `Limits.drain_seconds`, then cut."""
+        seconds = self.plane.plan.snapshot.limits.drain_seconds
+        for bind in self.binds.values():
+            bind.close_sockets()
+        await asyncio.gather(*(bind.server.close(seconds) for bind in self.binds.values()))
+        await self.tasks.close()
+        self.plane.plan.close()
+        self.journal.close()
+
+    def _connect(self, route: Route, lines: bytes) -> HttpUpstream:
+        target = route.target
+        context = None
+        if target.scheme == "https":
+            tls = target.tls
+            key = (tls.ca, tls.cert, tls.key)
+            if key not in self._contexts:
+                self._contexts[key] = client_context(*key)
+            context = self._contexts[key]
+        proxy = choose_proxy(target.scheme, target.host, target.port, self.environ)
+        return HttpUpstream(target, self._deadlines, context, proxy, lines)
+
+    async def _listen(self, snapshot: Snapshot) -> None:
+        wanted = {bind.port: bind for bind in snapshot.binds}
+        opened: list[tuple[int, OpenBind]] = []
+        try:
+            for port, bind in wanted.items():
+                if port not in self.binds:
+                    opened.append((port, await self._open(bind, snapshot)))
+                else:
+                    self._check_kept(bind)
+            for port, bind in wanted.items():
+                if port in self.binds:
+                    await self._keep(bind)
+        except BaseException:
+            for _, fresh in opened:
+                fresh.close_sockets()
+            raise
+        self.binds.update(opened)
+        for open_bind in self.binds.values():
+            open_bind.server.limits = snapshot.limits
+        for port in self.binds.keys() - wanted.keys():
+            gone = self.binds.pop(port)
+            gone.close_sockets()
+            self.tasks.spawn(gone.server.close(snapshot.limits.drain_seconds), f"drain port {port}")
+
+    async def _open(self, bind: Bind, snapshot: Snapshot) -> OpenBind:
+        files = _certificate_files(bind)
+        certificates = Certificates(files) if files else None
+        server = Server(partial(self.plane.handle, bind.port), snapshot.limits, self._deadlines)
+        opened = OpenBind(server, certificates, port=bind.port)
+        try:
+            for host in bind.hosts:
+                await self._open_socket(opened, host, optional=bool(opened.sockets))
+        except BaseException:
+            opened.close_sockets()
+            raise
+        return opened
+
+    async def _open_socket(self, bind: OpenBind, host: str, *, optional: bool) -> None:
+        loop = asyncio.get_running_loop()
+        context = bind.certificates.context if bind.certificates is not None else None
+        try:
+            listening = await loop.create_server(bind.server.connect, host, bind.port, ssl=context, backlog=BACKLOG)
+        except OSError as error:
+            if optional and error.errno in _NO_SUCH_ADDRESS:
+                return  # a machine without IPv6 has no ::1
+            reason = error.strerror or str(error)
+            if error.errno == errno.EADDRINUSE:
+                reason = "the port is taken by another process; end it, or choose another port"
+            msg = f"cannot listen on {host} port {bind.port}: {reason}"
+            raise StartError(msg) from None
+        bind.sockets[host] = listening
+        if not bind.port:
+            bind.port = listening.sockets[0].getsockname()[1]
+
+    def _check_kept(self, bind: Bind) -> None:
+        current = self.binds[bind.port]
+        files = _certificate_files(bind)
+        if bool(files) != (current.certificates is not None):
+            msg = f"port {bind.port}: switching TLS on or off needs a restart"
+            raise StartError(msg)
+        if files:
+            Certificates(files)
+
+    async def _keep(self, bind: Bind) -> None:
+        current = self.binds[bind.port]
+        if current.certificates is not None:
+            current.certificates.update(_certificate_files(bind))
+        for host in bind.hosts:
+            if host not in current.sockets:
+                await self._open_socket(current, host, optional=True)
+        for host in current.sockets.keys() - set(bind.hosts):
+            current.sockets.pop(host).close()
+
+
+def _certificate_files(bind: Bind) -> dict[str, tuple[str, str]]:
+    return {
+        listener.hostname or "": (listener.tls.cert, listener.tls.key)
+        for listener in bind.listeners
+        if listener.tls is not None
+    }

@@ -1,0 +1,335 @@
+"""One upstream connection, and the pool per origin.
+
+A connection carries one request at a time. `send` gives the response head; `read` gives the body piece by piece, with
+back-pressure: nothing is read from the socket while `HIGH_WATER` bytes wait. Limits in time are set by the caller through
+`deadline`, so that connecting, first byte and silence are told apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from moongate.errors import FailureClass, UpstreamError
+from moongate.wire.bodies import Body, ChunkedBody, SizedBody, UntilClose
+from moongate.wire.deadlines import NEVER, Deadlines
+from moongate.wire.messages import MalformedMessage, ResponseHead, find_head_end, parse_response
+
+MAX_HEAD = 64 * 1024
+MAX_FIELDS = 200
+HIGH_WATER = 256 * 1024
+# uvicorn and Node close idle connections after 5 s without saying so; a reused one must be younger.
+IDLE_SECONDS = 4.0
+SWITCHING_PROTOCOLS = 101
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to an origin. `reusable` once the body has been read to its end and both sides allow another."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.deadline = NEVER
+        self.head: ResponseHead | None = None
+        self.complete = False
+        self.closed = False
+        self.received = 0
+        self.idle_since = 0.0
+        self.fresh = True
+        self.on_idle_lost: Callable[[UpstreamConnection], None] | None = None
+        self._loop = loop
+        self._transport: asyncio.Transport
+        self._buffer = b""
+        self._body: Body | None = None
+        self._pieces: list[bytes] = []
+        self._waiting = 0
+        self._paused = False
+        self._busy = False
+        self._error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # -- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected, TLS included."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a response; bytes that nobody asked for end the connection."""
+        try:
+            if self._body is not None and not self.complete:
+                self._take(self._body.feed(data))
+            elif self._busy and self.head is None:
+                self._buffer = self._buffer + data if self._buffer else data
+                self._find_head()
+            else:
+                self._fail(FailureClass.UPSTREAM_PROTOCOL, "bytes beyond the end of the response")
+        except MalformedMessage as error:
+            self._fail(FailureClass.UPSTREAM_PROTOCOL, error.detail)
+
+    def _find_head(self) -> None:
+        while end := find_head_end(self._buffer, MAX_HEAD):
+            head = parse_response(self._buffer[:end], MAX_FIELDS)
+            rest, self._buffer = self._buffer[end:], b""
+            if head.status == SWITCHING_PROTOCOLS:
+                self._fail(FailureClass.UPSTREAM_PROTOCOL, "the backend switched protocols unasked")
+                return
+            if head.status >= 200:  # noqa: PLR2004 - interim responses (1xx) are read over
+                self.head = head
+                self._body = _body(head)
+                self._take(self._body.feed(rest) if rest else b"")
+                return
+            self._buffer = rest
+
+    def _take(self, payload: bytes) -> None:
+        body = cast("Body", self._body)
+        if payload:
+            self.received += len(payload)
+            self._pieces.append(payload)
+            self._waiting += len(payload)
+            if self._waiting > HIGH_WATER and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+        if body.done:
+            self.complete = True
+            if body.rest:
+                self._fail(FailureClass.UPSTREAM_PROTOCOL, "bytes beyond the end of the response")
+        self._wake()
+
+    def eof_received(self) -> None:
+        """The backend has closed its side."""
+        self._ended(clean=True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._ended(clean=exc is None)
+
+    def _ended(self, *, clean: bool) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.deadline = NEVER
+        if self.on_idle_lost is not None:
+            self.on_idle_lost(self)
+        if self._busy and not self.complete:
+            if clean and isinstance(self._body, UntilClose):
+                self.complete = True
+            elif self._error is None:
+                state = "before its response" if self.head is None else "in the middle of its response"
+                self._error = UpstreamError(FailureClass.UPSTREAM_RESET, f"the backend closed the connection {state}")
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, failure: FailureClass, detail: str) -> None:
+        if self._error is None:
+            self._error = UpstreamError(failure, detail)
+        self.close()
+
+    def expire(self) -> None:
+        """The limit in time that the caller set is over."""
+        self._fail(FailureClass.UPSTREAM_TIMEOUT, "the backend did not answer in time")
+
+    # -- the caller's side
+
+    def start(self, head: bytes, body: bytes) -> None:
+        """Write one request. The connection must be idle."""
+        self._busy = True
+        self.complete = False
+        self.head = self._body = self._error = None
+        self.received = 0
+        if len(body) > HIGH_WATER:
+            self._transport.writelines((head, body))
+        else:
+            self._transport.write(head + body)
+
+    async def response(self) -> ResponseHead:
+        """The response's head. Raises UpstreamError. A short answer is usually complete when this returns."""
+        while self.head is None:
+            await self._wait()
+        return self.head
+
+    async def read(self) -> bytes:
+        """The next piece of the body, b"" at its end. Raises UpstreamError, after all pieces that arrived before it."""
+        while not self._pieces:
+            if self.complete:
+                return b""
+            await self._wait()
+        return self.take()
+
+    def take(self) -> bytes:
+        """All pieces that are here now."""
+        pieces, self._pieces = self._pieces, []
+        self._waiting = 0
+        if self._paused:
+            self._paused = False
+            if not self.closed:
+                self._transport.resume_reading()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _wait(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self.closed:
+            raise UpstreamError(FailureClass.UPSTREAM_RESET, "the backend closed the connection")
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def fail_with(self, error: UpstreamError) -> None:
+        """Make whoever waits see `error`; the connection is closed."""
+        self._error = error
+        self.close()
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may follow."""
+        return self.complete and not self.closed and self.head is not None and self.head.keep_alive and not self._pieces
+
+    def rest(self, now: float) -> None:
+        """Back to the pool."""
+        self._busy = self.fresh = False
+        self.head = self._body = None
+        self.idle_since = now
+        self.deadline = now + IDLE_SECONDS
+
+    def close(self) -> None:
+        """Close at once, whatever is in flight; TLS gets no long goodbye."""
+        if not self.closed:
+            self._transport.abort()
+            self._ended(clean=False)
+
+
+def _body(head: ResponseHead) -> Body:
+    if head.chunked:
+        return ChunkedBody()
+    return UntilClose() if head.length is None else SizedBody(head.length)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections of a pool lead. `context` None: plain HTTP. `forward` and `tunnel` are an HTTP proxy's address."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext | None = None
+    proxy: tuple[str, int] | None = None
+    proxy_authorization: bytes | None = None
+
+
+class Pool:
+    """Idle connections to one origin, the youngest first, and how to make another."""
+
+    def __init__(self, origin: Origin, deadlines: Deadlines, connect_seconds: float) -> None:
+        self.origin = origin
+        self.closed = False
+        self._deadlines = deadlines
+        self._connect_seconds = connect_seconds
+        self._idle: list[UpstreamConnection] = []
+        self._open: set[UpstreamConnection] = set()
+        self._loop = asyncio.get_running_loop()
+
+    def idle(self) -> UpstreamConnection | None:
+        """A connection that is ready now, or None. Nothing has been written to it since its last answer."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                connection.deadline = NEVER
+                return connection
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection. Raises UpstreamError (dns, connect, tls, timeout)."""
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                connection = await open_connection(self.origin, self._loop)
+        except TimeoutError:
+            detail = f"no connection within {self._connect_seconds:g} s"
+            raise UpstreamError(FailureClass.UPSTREAM_TIMEOUT, detail) from None
+        connection.on_idle_lost = self._lost
+        self._open.add(connection)
+        self._deadlines.watch(connection)
+        return connection
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """Take back a connection: kept if another request may follow, closed otherwise."""
+        if connection.reusable and not self.closed:
+            connection.rest(self._loop.time())
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def _lost(self, connection: UpstreamConnection) -> None:
+        self._open.discard(connection)
+        self._deadlines.forget(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """Close idle connections now, busy ones when they come back."""
+        self.closed = True
+        for connection in tuple(self._idle):
+            connection.close()
+
+
+async def open_connection(origin: Origin, loop: asyncio.AbstractEventLoop) -> UpstreamConnection:
+    """Resolve and connect, address by address; then the proxy's tunnel and TLS where they are needed."""
+    host, port = origin.proxy or (origin.host, origin.port)
+    try:
+        addresses = await loop.getaddrinfo(host, port, type=1)
+    except OSError as error:
+        raise UpstreamError(FailureClass.UPSTREAM_DNS, f"{host} does not resolve: {error.strerror or error}") from None
+    tunnel = origin.proxy is not None and origin.context is not None
+    failure = UpstreamError(FailureClass.UPSTREAM_CONNECT, f"{host} has no address")
+    for *_, address in addresses:
+        try:
+            _, connection = await loop.create_connection(
+                lambda: UpstreamConnection(loop),
+                address[0],
+                address[1],
+                ssl=None if tunnel else origin.context,
+                server_hostname=None if tunnel or origin.context is None else origin.host,
+            )
+            if tunnel:
+                return await _tunnel(connection, origin, loop)
+        except ssl.SSLError as error:
+            failure = UpstreamError(FailureClass.UPSTREAM_TLS, f"TLS with {origin.host}: {_reason(error)}")
+        except OSError as error:
+            failure = UpstreamError(FailureClass.UPSTREAM_CONNECT, f"{host} port {port}: {error.strerror or error}")
+        else:
+            return connection
+    raise failure
+
+
+def _reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate does not verify: {error.verify_message}"
+    return error.reason or str(error)
+
+
+async def _tunnel(connection: UpstreamConnection, origin: Origin, loop: asyncio.AbstractEventLoop) -> UpstreamConnection:
+    # RFC 9110 section 9.3.6: a 2xx to CONNECT has no body; what follows is the tunnel.
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    authority = f"{host}:{origin.port}".encode()
+    lines = [b"CONNECT ", authority, b" HTTP/1.1\r\nhost: ", authority, b"\r\n"]
+    if origin.proxy_authorization is not None:
+        lines += [b"proxy-authorization: ", origin.proxy_authorization, b"\r\n"]
+    connection.start(b"".join([*lines, b"\r\n"]), b"")
+    head = await connection.response()
+    if not 200 <= head.status < 300:  # noqa: PLR2004 - the class of successful statuses
+        connection.close()
+        raise UpstreamError(FailureClass.UPSTREAM_CONNECT, f"the proxy answered CONNECT with {head.status}")
+    inner = UpstreamConnection(loop)
+    transport = await loop.start_tls(
+        connection._transport,  # noqa: SLF001 - the same class: the tunnel's protocol is exchanged for the inner one
+        inner,
+        cast("ssl.SSLContext", origin.context),
+        server_hostname=origin.host,
+    )
+    inner.connection_made(cast("asyncio.Transport", transport))
+    return inner

@@ -1,0 +1,57 @@
+"""Content codings, undone piece by piece (RFC 9110 section 8.4). We ask for `identity`; some backends compress all the same."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+
+from moongate.wire.messages import MalformedMessage
+
+PIECE = 256 * 1024
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+
+
+class Coding:
+    """`decode` gives the plain bytes of what it is fed, never more than PIECE at a time. Raises MalformedMessage."""
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        """Identity: as it came."""
+        if data:
+            yield data
+
+
+class Inflate(Coding):
+    """gzip and deflate."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        """See `Coding.decode`."""
+        try:
+            while data:
+                piece = self._stream.decompress(data, PIECE)
+                if piece:
+                    yield piece
+                if self._stream.eof:
+                    data = self._stream.unused_data
+                    self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)  # RFC 1952: members may follow each other
+                else:
+                    data = self._stream.unconsumed_tail
+        except zlib.error as error:
+            msg = f"a compressed body that cannot be read: {error}"
+            raise MalformedMessage(msg) from None
+
+
+IDENTITY = Coding()
+
+
+def coding_of(fields: Mapping[bytes, bytes]) -> Coding:
+    """The coding that `Content-Encoding` names. Raises MalformedMessage for one that was not asked for and is not known."""
+    name = fields.get(b"content-encoding", b"identity").strip(b" \t").lower()
+    if name in (b"identity", b""):
+        return IDENTITY
+    if name in (b"gzip", b"x-gzip", b"deflate"):
+        return Inflate()
+    msg = "a content coding other than gzip, deflate and identity"
+    raise MalformedMessage(msg)

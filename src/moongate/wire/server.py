@@ -1,0 +1,441 @@
+"""One client connection: framing, limits, deadlines, keep-alive, pipelining in order, back-pressure.
+
+A connection has one task and handles one request at a time; what a client sends ahead waits in a bounded buffer. A client
+that closes its sending half counts as gone (as in nginx and Go): that is the only prompt sign a vanished client gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Protocol, TypeAlias, cast
+
+from moongate.errors import ClientClosed
+from moongate.tasks import Tasks
+from moongate.wire.bodies import Body, ChunkedBody, SizedBody
+from moongate.wire.deadlines import NEVER, Deadlines
+from moongate.wire.messages import MalformedMessage, RequestHead, find_head_end, parse_request, status_line
+
+log = logging.getLogger(__name__)
+
+# A request body must arrive at this rate at least (bytes a second), beside the fixed allowance `body_seconds`.
+MIN_BODY_RATE = 16 * 1024
+READ_AHEAD = 64 * 1024
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 64 * 1024 * 1024
+
+
+class ServerLimits(Protocol):
+    """What one connection may cost; `model.snapshot.Limits` has these."""
+
+    @property
+    def head_bytes(self) -> int: ...
+    @property
+    def header_count(self) -> int: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def head_seconds(self) -> float: ...
+    @property
+    def body_seconds(self) -> float: ...
+    @property
+    def idle_seconds(self) -> float: ...
+    @property
+    def write_seconds(self) -> float: ...
+
+
+class Server:
+    """The connections of one bind. `limits` may be replaced at any time; new connections and requests see the new ones."""
+
+    def __init__(self, handler: Handler, limits: ServerLimits, deadlines: Deadlines) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.deadlines = deadlines
+        self.tasks = Tasks("server")
+        self.connections: set[ServerConnection] = set()
+        self.draining = False
+        self.refused_connections = 0
+
+    def connect(self) -> ServerConnection:
+        """The protocol factory for `loop.create_server`."""
+        return ServerConnection(self)
+
+    async def close(self, seconds: float) -> None:
+        """Let requests in flight finish within `seconds`, then cut. Idle connections and endless streams end at once."""
+        self.draining = True
+        for connection in tuple(self.connections):
+            connection.drain_out()
+        await self.tasks.wait(seconds)
+        for connection in tuple(self.connections):
+            connection.abort()
+        await self.tasks.close()
+
+
+class ServerConnection(asyncio.Protocol):
+    """What a handler sees of the client while it answers one request.
+
+    `on_gone` is called once if the client vanishes, `on_drain` if the server is to stop while a stream is open. An answer is
+    either one `answer`, or `begin`, any number of `write`, and `end`.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.gone = False
+        self.on_gone: Callable[[], None] | None = None
+        self.on_drain: Callable[[], None] | None = None
+        self.deadline = NEVER
+        self.begun = False
+        self.peer = ""
+        self.local: tuple[str, int] = ("", 0)
+        self.secure = False
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._buffer = b""
+        self._head: RequestHead | None = None
+        self._body: Body | None = None
+        self._received: list[bytes] = []
+        self._size = 0
+        self._body_limit = READ_AHEAD
+        self._body_started = 0.0
+        self._busy = False
+        self._closing = False
+        self._chunking = False
+        self._lingering = 0
+        self._reading = True
+        self._next: RequestHead | MalformedMessage | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._body_waiter: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+
+    # -- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected (and finished its TLS handshake)."""
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        local = transport.get_extra_info("sockname")
+        if not peer or not local:  # gone before it was here
+            self._transport.abort()
+            return
+        self.peer = peer[0]
+        self.local = (local[0], local[1])
+        self.secure = transport.get_extra_info("sslcontext") is not None
+        _watch_peer(transport.get_extra_info("socket"))
+        server = self._server
+        if server.draining or len(server.connections) >= server.limits.connections:
+            server.refused_connections += 1
+            self._transport.write(status_line(HTTPStatus.SERVICE_UNAVAILABLE) + b"content-length: 0\r\nconnection: close\r\n\r\n")
+            self._transport.close()
+            return
+        server.connections.add(self)
+        server.deadlines.watch(self)
+        self.deadline = self._loop.time() + server.limits.head_seconds
+        server.tasks.spawn(self._run(), "client connection")
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client: of the body that is being read, or of the next head."""
+        if self._lingering:
+            self._lingering -= len(data)
+            if self._lingering <= 0:
+                self._transport.abort()
+        elif self._body is not None:
+            self._body_data(data)
+        else:
+            self._buffer = self._buffer + data if self._buffer else data
+            if self._busy:
+                self._hold_reading()
+            else:
+                self._next_head()
+
+    def eof_received(self) -> None:
+        """The client will send no more."""
+        self._lose()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, whoever ended it."""
+        self._server.connections.discard(self)
+        self._server.deadlines.forget(self)
+        self._lose()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        self._writable = self._loop.create_future()
+        self.deadline = self._loop.time() + self._server.limits.write_seconds
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self.deadline = NEVER
+        if self._writable is not None:
+            if not self._writable.done():
+                self._writable.set_result(None)
+            self._writable = None
+
+    def expire(self) -> None:
+        """A limit in time is over: the head or body came too slowly, nothing came, or nobody read our answer."""
+        if self._body is not None and self._body_waiter is not None and not self._body_waiter.done():
+            self._body_waiter.set_exception(MalformedMessage("the request body came too slowly", 408))
+        elif not self._busy and self._buffer:
+            self._offer(MalformedMessage("the request head came too slowly", 408))
+        elif not self._busy and not self._lingering:
+            self._transport.close()
+        else:
+            self.abort()
+
+    # -- reading
+
+    async def _run(self) -> None:
+        handler = self._server.handler
+        try:
+            while not self.gone:
+                if self._next is None:
+                    self._waiter = self._loop.create_future()
+                    await self._waiter
+                    self._waiter = None
+                request, self._next = self._next, None
+                if request is not None:
+                    await handler(self, request)
+        finally:
+            self.abort()
+
+    def _offer(self, request: RequestHead | MalformedMessage) -> None:
+        self._busy = True
+        self._next = request
+        self.deadline = NEVER
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _next_head(self) -> None:
+        limits = self._server.limits
+        if self._buffer.startswith(b"\r\n"):  # RFC 9112 section 2.2: one empty line before a request is forgiven
+            self._buffer = self._buffer[2:]
+        try:
+            end = find_head_end(self._buffer, limits.head_bytes)
+            if not end:
+                if self.deadline > (limit := self._loop.time() + limits.head_seconds):
+                    self.deadline = limit
+                return
+            head = parse_request(self._buffer[:end], limits.header_count)
+            rest = self._buffer[end:]
+            self._buffer = b""
+            self._head = head
+            if head.chunked or head.length:
+                self._body = ChunkedBody() if head.chunked else SizedBody(head.length)
+                self._body_limit = READ_AHEAD
+                self._body_started = self._loop.time()
+                if rest:
+                    self._body_data(rest)
+            else:
+                self._buffer = rest
+        except MalformedMessage as error:
+            self._closing = True
+            self._head = self._body = None
+            self._offer(error)
+        else:
+            self._offer(head)
+
+    def _body_data(self, data: bytes) -> None:
+        body = cast("Body", self._body)
+        waiter = self._body_waiter
+        try:
+            payload = body.feed(data)
+        except MalformedMessage as error:
+            self._closing = True
+            if not self._busy:
+                raise
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(error)
+            self._transport.pause_reading()
+            return
+        self._received.append(payload)
+        self._size += len(payload)
+        if body.done:
+            self._body = None
+            self._buffer = body.rest
+        elif self._size > self._body_limit:
+            self._hold_reading(force=True)
+        elif waiter is not None:
+            self._extend_body_deadline()
+        if waiter is not None and not waiter.done() and (body.done or self._size > self._body_limit):
+            waiter.set_result(None)
+
+    def _extend_body_deadline(self) -> None:
+        self.deadline = self._body_started + self._server.limits.body_seconds + self._size / MIN_BODY_RATE
+
+    def _hold_reading(self, *, force: bool = False) -> None:
+        if self._reading and (force or len(self._buffer) > READ_AHEAD):
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _go_on_reading(self) -> None:
+        if not self._reading and not self.gone:
+            self._reading = True
+            self._transport.resume_reading()
+
+    async def read_body(self, limit: int) -> bytes:
+        """The whole request body. Raises MalformedMessage (413 over `limit` bytes, 408 too slow, 400), ClientClosed."""
+        head = cast("RequestHead", self._head)
+        if head.length > limit or self._size > limit:
+            raise _too_large(limit)
+        if self._body is not None:
+            if self._closing:
+                msg = "a malformed body"
+                raise MalformedMessage(msg)
+            if not self._size and head.fields.get(b"expect") is not None and head.minor:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._body_limit = limit
+            self._body_waiter = self._loop.create_future()
+            self._extend_body_deadline()
+            self._go_on_reading()
+            if self.gone:
+                raise ClientClosed
+            try:
+                await self._body_waiter
+            finally:
+                self._body_waiter = None
+                self.deadline = NEVER
+            if self.gone:
+                raise ClientClosed
+            if self._size > limit:
+                raise _too_large(limit)
+        received, self._received = self._received, []
+        return received[0] if len(received) == 1 else b"".join(received)
+
+    # -- writing
+
+    def frame(self, status: int, fields: bytes, length: int | None) -> bytes:
+        """An answer's head: status line, `fields` (whole lines), framing, connection. `length` None: a stream follows."""
+        head = self._head
+        if head is None or not head.keep_alive or self._body is not None or self._server.draining:
+            self._closing = True
+        parts = [status_line(status), fields]
+        self._chunking = False
+        if length is not None:
+            if status != HTTPStatus.NO_CONTENT:
+                parts.append(b"content-length: %d\r\n" % length)
+        elif head is not None and head.minor:
+            parts.append(b"transfer-encoding: chunked\r\n")
+            self._chunking = True
+        else:
+            self._closing = True
+        if self._closing:
+            parts.append(b"connection: close\r\n")
+        elif head is not None and not head.minor:
+            parts.append(b"connection: keep-alive\r\n")
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def answer(self, framed: bytes, body: bytes = b"") -> None:
+        """The whole answer at once; nothing happens if the client is gone."""
+        if not self.gone:
+            if self._head is not None and self._head.method == "HEAD":
+                body = b""
+            if len(body) > READ_AHEAD:
+                self._transport.writelines((framed, body))
+            else:
+                self._transport.write(framed + body)
+        self._finish()
+
+    def begin(self, framed: bytes) -> None:
+        """The head of an answer whose body follows in pieces."""
+        self.begun = True
+        if not self.gone:
+            self._transport.write(framed)
+
+    def put(self, data: bytes) -> None:
+        """One piece of the body. Raises ClientClosed. Follow it with `await writable()` where more may come."""
+        if self.gone:
+            raise ClientClosed
+        if self._chunking:
+            self._transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+        else:
+            self._transport.write(data)
+
+    async def writable(self) -> None:
+        """Wait until the client has read enough for more. Raises ClientClosed."""
+        if self._writable is not None:
+            await self._writable
+        if self.gone:
+            raise ClientClosed
+
+    def end(self, data: bytes = b"") -> None:
+        """The last piece, and the end of the answer."""
+        if not self.gone:
+            if self._chunking:
+                last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+                self._transport.write(last)
+            elif data:
+                self._transport.write(data)
+        self._finish()
+
+    def _finish(self) -> None:
+        self.on_gone = self.on_drain = None
+        self.begun = False
+        self._received.clear()
+        self._size = 0
+        if self.gone:
+            return
+        if self._closing or self._server.draining:
+            self._close_gently()
+            return
+        self._head = None
+        self._busy = False
+        self._go_on_reading()
+        self.deadline = self._loop.time() + self._server.limits.idle_seconds
+        if self._buffer:
+            self._next_head()
+
+    def _close_gently(self) -> None:
+        # Closing with unread input makes the kernel send RST, which may destroy the answer on its way (RFC 9112 section 9.6).
+        if (self._body is None and not self._buffer) or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._lingering = LINGER_BYTES
+        self.deadline = self._loop.time() + LINGER_SECONDS
+        self._transport.write_eof()
+        self._go_on_reading()
+
+    def abort(self) -> None:
+        """End the connection without completing anything."""
+        if not self.gone:
+            self._transport.abort()
+            self._lose()
+
+    def drain_out(self) -> None:
+        """The server is stopping: an idle connection closes, an open stream is told."""
+        if not self._busy and not self._lingering:
+            self._transport.close()
+        elif self.on_drain is not None:
+            self.on_drain()
+
+    def _lose(self) -> None:
+        if self.gone:
+            return
+        self.gone = True
+        self.deadline = NEVER
+        for waiter in (self._waiter, self._body_waiter, self._writable):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)  # whoever wakes up looks at `gone`
+        if self.on_gone is not None:
+            on_gone, self.on_gone = self.on_gone, None
+            on_gone()
+
+
+Handler: TypeAlias = Callable[[ServerConnection, RequestHead | MalformedMessage], Awaitable[None]]
+
+
+def _too_large(limit: int) -> MalformedMessage:
+    return MalformedMessage(f"a request body of more than {limit} bytes", 413)
+
+
+def _watch_peer(sock: socket.socket | None) -> None:
+    # A peer that lost power sends no FIN; keep-alive probes find it within about a minute and a half.
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 45)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
