@@ -1,7 +1,8 @@
 """The control plane: what users write is read, judged and compiled to a `Snapshot` that the data plane runs from.
 
-Reading order: `nodes` (a parsed file that still knows its lines), `yamltext` and `jsontext` (text to nodes), `environment`
-(`${NAME}`), `files` (load and merge), `schema` (what may be written), `compile` (documents to `Snapshot`, or every
-complaint at once) with its chapters `settings` (the `gateway:` block), `policies`, `targets`, `servers` (`mcpServers`) and
-`binds`. `publish` puts a new snapshot into force, `secrets` keeps the gateway's key, `addresses` tells where routes are.
+Reading order: `nodes` (a parsed file that still knows its lines), `yamltext` and `jsontext` (text to nodes),
+`environment` (`${NAME}`), `files` (load and merge), `schema` (what may be written), `compile` (documents to `Snapshot`,
+or every complaint at once) with its chapters `settings` (the `gateway:` block), `policies`, `targets`, `servers`
+(`mcpServers`) and `binds`. `publish` puts a new snapshot into force, `secrets` keeps the gateway's key, `addresses`
+tells where routes are.
 """

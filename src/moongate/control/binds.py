@@ -35,7 +35,7 @@ def compile_binds(
 def _listeners(bind: BindEntry, loc: Loc, defaults: Defaults, findings: Findings) -> Iterator[Listener]:
     names: dict[str, Loc] = {}
     hostnames: dict[str | None, Loc] = {}
-    secure: dict[bool, Loc] = {}
+    secure: bool | None = None
     for index, entry in enumerate(bind.listeners or ()):
         here: Loc = (*loc, "listeners", index)
         name = entry.name or entry.hostname or "default"
@@ -44,8 +44,8 @@ def _listeners(bind: BindEntry, loc: Loc, defaults: Defaults, findings: Findings
                 (*here, "name"), f"this listener is called like the one at {findings.place(names[name])}; rename it"
             )
         names.setdefault(name, here)
-        secure.setdefault(entry.tls is not None, here)
-        if len(secure) > 1:
+        secure = (entry.tls is not None) if secure is None else secure
+        if secure != (entry.tls is not None):
             findings.complain(
                 (*here, "tls"), "on one port all listeners have tls, or none has; use another port for one kind"
             )
@@ -65,9 +65,9 @@ def _split(entry: ListenerEntry, name: str, loc: Loc, placed: list[_Placed], fin
     own = entry.hostname
     wanted: dict[str | None, None] = {own: None}
     for _, hostnames, here in placed:
-        for index, hostname in enumerate(hostnames or ()):
-            if own is None or covers(own, hostname):
-                wanted[hostname] = None
+        for index, own_name in enumerate(hostnames or ()):
+            if own is None or covers(own, own_name):
+                wanted[own_name] = None
             else:
                 findings.complain(
                     (*here, "hostnames", index),

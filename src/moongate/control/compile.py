@@ -70,7 +70,7 @@ def _judge_options(options: CompileOptions) -> list[Complaint]:
 def _snapshot(
     document: Document,
     options: CompileOptions,
-    known: frozenset[str] | None,
+    known: dict[str, bool] | None,
     at: tuple[Findings, tuple[str, ...]],
 ) -> Snapshot:
     findings, paths = at

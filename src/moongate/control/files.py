@@ -126,7 +126,7 @@ def _merge_entry(first: Entry, second: Entry, loc: Loc, complaints: list[Complai
         return Entry(first.place, Sequence(first.node.items + second.node.items, first.node.place))
     complaints.append(
         Complaint(
-            str(second.place), f"{dotted(loc)} was already given at {first.place}; keep it in one file or rename it"
+            str(second.place), f"{dotted(loc)} was already given at {first.place}; keep one of them, or rename it"
         ),
     )
     return first

@@ -40,7 +40,7 @@ def defaults(block: GatewayBlock, *, any_tokens: bool) -> Defaults:
     )
 
 
-def tokens(items: list[TokenItem], known: frozenset[str] | None, findings: Findings) -> tuple[TokenEntry, ...]:
+def tokens(items: list[TokenItem], known: dict[str, bool] | None, findings: Findings) -> tuple[TokenEntry, ...]:
     """The client tokens as digests. `known`: all names of instances (None: a file could not be read)."""
     names: dict[str, Loc] = {}
     digests: dict[bytes, Loc] = {}
@@ -76,29 +76,31 @@ def tokens(items: list[TokenItem], known: frozenset[str] | None, findings: Findi
     return tuple(entries)
 
 
-def _judge_instances(item: TokenItem, known: frozenset[str] | None, findings: Findings, loc: Loc) -> None:
+def _judge_instances(item: TokenItem, known: dict[str, bool] | None, findings: Findings, loc: Loc) -> None:
     for index, instance in enumerate(item.instances or ()):
         here = (*loc, "instances", index)
         if known is not None and instance not in known:
-            near = nearest(instance, sorted(known))
-            meant = f"; did you mean {near}?" if near else f"; there are: {', '.join(sorted(known)) or 'none'}"
+            named = sorted(name for name, may_be_shown in known.items() if may_be_shown)
+            near = nearest(instance, named)
+            meant = f"; did you mean {near}?" if near else f"; there are: {', '.join(named) or 'none'}"
             findings.complain(here, f"there is no instance {findings.found(here)}{meant}")
 
 
-def known_names(root: Mapping) -> frozenset[str]:
-    """The names of all instances that are written, also of disabled and of faulty ones."""
-    names: set[str] = set()
+def known_names(root: Mapping) -> dict[str, bool]:
+    """All instances that are written, also disabled and faulty ones: their names, and whether these may be shown."""
+    names: dict[str, bool] = {}
     servers = find(root, ("mcpServers",)).node
     if isinstance(servers, Mapping):
-        names.update(servers.entries)
+        names.update(dict.fromkeys(servers.entries, True))
     for bind in _items(root, ("binds",)):
         for listener in _items(root, (*bind, "listeners")):
             for route in _items(root, (*listener, "routes")):
                 name = _text(root, (*route, "name")) or _text(
                     root, (*route, "backends", 0, "mcp", "targets", 0, "name")
                 )
-                names.update({name} if name else ())
-    return frozenset(names)
+                if name is not None:
+                    names.setdefault(str(name.value), not name.references)
+    return names
 
 
 def _items(root: Mapping, loc: Loc) -> list[Loc]:
@@ -106,6 +108,6 @@ def _items(root: Mapping, loc: Loc) -> list[Loc]:
     return [(*loc, index) for index in range(len(node.items))] if isinstance(node, Sequence) else []
 
 
-def _text(root: Mapping, loc: Loc) -> str | None:
+def _text(root: Mapping, loc: Loc) -> Scalar | None:
     node = find(root, loc).node
-    return node.value if isinstance(node, Scalar) and isinstance(node.value, str) else None
+    return node if isinstance(node, Scalar) and isinstance(node.value, str) else None

@@ -81,7 +81,7 @@ def route_secrets(route: Route) -> Iterator[str]:
     """Everything towards the backend that must not appear in a log: credentials whole, and without their scheme."""
     pairs = list(route.target.headers)
     for policy in route.policies:
-        if isinstance(policy, HeaderModifier):
+        if isinstance(policy, HeaderModifier) and policy.direction == "request":
             pairs += [*policy.add, *policy.set]
     for name, value in pairs:
         if name.lower() not in _PUBLIC_HEADERS:

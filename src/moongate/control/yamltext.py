@@ -31,7 +31,8 @@ def read_yaml(text: str, file: str) -> tuple[Node | None, list[Complaint]]:
         node = builder.document()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        raise Unreadable(Place(file, mark.line + 1 if mark else 1), _reason(error, text, mark)) from error
+        line = mark.line + 1 if mark else text.encode()[: getattr(error, "position", 0)].count(b"\n") + 1
+        raise Unreadable(Place(file, line), _reason(error, text, mark)) from error
     return node, builder.complaints
 
 
@@ -69,20 +70,22 @@ class _Builder:
         place = self._place(event)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, place)
+        if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+            raise Unreadable(place, "a value is expected here")
         if depth > MAX_DEPTH:
             raise Unreadable(place, f"nested deeper than {MAX_DEPTH} levels")
         before = self._count
         self._spend(1, place)
         self._refuse_tag(event, place)
         node: Node
-        if isinstance(event, yaml.MappingStartEvent):
+        if isinstance(event, yaml.ScalarEvent):
+            node = Scalar(_value(event), place)
+        elif isinstance(event, yaml.MappingStartEvent):
             node = self._mapping(place, depth)
-        elif isinstance(event, yaml.SequenceStartEvent):
+        else:
             node = Sequence([], place)
             while not isinstance(item := next(self._events), yaml.SequenceEndEvent):
                 node.items.append(self._node(item, depth + 1))
-        else:
-            node = Scalar(_value(event), place)
         if event.anchor:
             self._anchors[event.anchor] = (node, self._count - before)
         return node
@@ -113,13 +116,13 @@ class _Builder:
         if self._count > MAX_NODES:
             raise Unreadable(place, f"more than {MAX_NODES} keys and values in one file")
 
-    def _refuse_tag(self, event: yaml.Event, place: Place) -> None:
+    def _refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, place: Place) -> None:
         tag = event.tag
         if tag is not None and not (isinstance(event, yaml.ScalarEvent) and tag in _TEXT_TAGS):
             raise Unreadable(place, "YAML tags (!name) have no meaning here; remove the tag")
 
     def _place(self, event: yaml.Event) -> Place:
-        return Place(self.file, event.start_mark.line + 1)
+        return Place(self.file, event.start_mark.line + 1 if event.start_mark else 1)
 
 
 def _copy(node: Node) -> Node:

@@ -58,6 +58,7 @@ class TokenPolicy:
         self._tokens = tokens
         self._route = route
         self._now = now
+        self._valid = Verdict(self.name, "a valid token")
 
     def judge(self, exchange: Exchange) -> Verdict:
         """Set the principal; deny with 401 (no token, unknown, expired, two that differ) or 403 (of other instances)."""
@@ -89,7 +90,7 @@ class TokenPolicy:
             reason = f"the token {entry.name!r} is not for {self._route!r}"
             setting = f"gateway.tokens: {entry.name}: instances"
             return Verdict(self.name, reason, Refusal(FailureClass.DENIED, reason), setting)
-        return Verdict(self.name, "a valid token")
+        return self._valid
 
     def _challenge(self, reason: str, *, error: bool = True, setting: str = "gateway.tokens") -> Verdict:
         # RFC 6750 section 3.1: no error code when the request lacks any authentication.

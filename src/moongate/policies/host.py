@@ -17,6 +17,7 @@ from moongate.policies.base import Verdict
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+@functools.lru_cache(maxsize=1024)
 def split_authority(value: str) -> tuple[str, str]:
     """Host (lower case, without brackets and trailing dot) and port ("" if none) of a Host or an origin's authority."""
     if value.startswith("["):
@@ -44,6 +45,7 @@ class HostPolicy:
 
     def __init__(self, hosts: frozenset[str]) -> None:
         self._hosts = hosts
+        self._ours = Verdict(self.name, "Host is ours")
 
     def judge(self, exchange: Exchange) -> Verdict:
         """Deny (403) a name that is not ours."""
@@ -53,7 +55,7 @@ class HostPolicy:
         host, _ = split_authority(value.decode("ascii"))
         local = exchange.local_host.removeprefix("::ffff:")
         if host in self._hosts or host == local:
-            return Verdict(self.name, "Host is ours")
+            return self._ours
         if host in LOOPBACK_NAMES and is_loopback(local):
             return Verdict(self.name, "Host is a loopback name on a loopback address")
         reason = f"Host {host!r} is not a name of this gateway"

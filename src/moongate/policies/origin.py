@@ -30,6 +30,7 @@ class OriginPolicy:
     name = "origin"
 
     def __init__(self, public_url: str | None) -> None:
+        self._none = Verdict(self.name, "no Origin")
         scheme, _, rest = (public_url or "").partition("://")
         self._public = parse_origin(f"{scheme}://{rest.partition('/')[0]}")
 
@@ -37,7 +38,7 @@ class OriginPolicy:
         """Deny (403) what a page of another origin sends."""
         value = exchange.fields.get(b"origin")
         if value is None:
-            return Verdict(self.name, "no Origin")
+            return self._none
         origin = parse_origin(value.decode("latin-1"))
         scheme = "https" if exchange.secure else "http"
         own = parse_origin(f"{scheme}://{exchange.fields.get(b'host', b'').decode('latin-1')}")

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from moongate.errors import FailureClass, Refusal
-from moongate.protocol.methods import method_named
+from moongate.protocol.methods import METHODS, method_named
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -52,12 +52,27 @@ _UTF8_SLICE = 1024 * 1024
 MAX_BATCH = 100
 
 
+class _Request(msgspec.Struct, gc=False):
+    jsonrpc: str
+    id: msgspec.Raw
+    method: str
+    params: msgspec.Raw
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+# What a compact request has beside the values: braces, commas, colons, and the four keys in their quotes.
+_REQUEST_FRAME = len('{"jsonrpc":"2.0","id":,"method":"","params":}')
+
+
 class ClientInfo(msgspec.Struct):
     """`clientInfo` (schema: Implementation), as far as records name it."""
 
     name: str = ""
     version: str = ""
 
+
+# The usual spelling of each method's name, so that it need not be decoded.
+_NAMES: Final = {f'"{name}"'.encode(): name for name in METHODS}
 
 _CLIENT = msgspec.json.Decoder(ClientInfo)
 
@@ -91,9 +106,29 @@ def parse(body: bytes, max_depth: int) -> Envelope | list[Envelope]:
     """One message, or the messages of an array. Raises Refusal (bad_request: -32700 or -32600)."""
     if not body.isascii():
         _check_utf8(body)
+    elif (envelope := _parse_usual(body, max_depth)) is not None:
+        return envelope
     if body[:1] in b"[ \t\r\n" and body.lstrip(b" \t\r\n")[:1] == b"[":
         return _parse_array(body, max_depth)
     return _parse_one(body, _members(body, _ENVELOPE), body, max_depth)
+
+
+def _parse_usual(body: bytes, max_depth: int) -> Envelope | None:
+    """A compact request with the four usual members, as SDKs write it: read at half the cost. None for all others."""
+    try:
+        request = _REQUEST.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    # Exactly these members, once each, without white space or escapes: only then do the lengths add up.
+    size = _REQUEST_FRAME + len(request.id) + len(request.method) + len(request.params)
+    raw_id = bytes(request.id)
+    if size != len(body) or request.jsonrpc != "2.0" or raw_id[:1] not in b'"-0123456789' or not request.method:
+        return None
+    if body.count(b"{") + body.count(b"[") > max_depth:
+        check_depth(body, max_depth)
+    envelope = Envelope(request.method, raw_id)
+    _read_params(envelope, _members(request.params, _PARAMS))
+    return envelope
 
 
 def _parse_array(body: bytes, max_depth: int) -> list[Envelope]:
@@ -127,7 +162,7 @@ def _parse_one(
         return envelope
     if answers:
         raise refuse("both a request and a response")
-    envelope.method = _text(method) or ""
+    envelope.method = _NAMES.get(bytes(method)) or _text(method) or ""
     if not envelope.method:
         raise refuse("the method is not a string")
     params = members.get("params")
@@ -176,9 +211,7 @@ def _members(raw: bytes | msgspec.Raw, known: frozenset[str]) -> dict[str, msgsp
         code = INVALID_REQUEST if isinstance(error, msgspec.ValidationError) else PARSE_ERROR
         raise refuse(f"malformed JSON: {error}", code) from None
     # In compact JSON without repeated members the lengths add up; a repeated one always leaves bytes unaccounted for.
-    size = 1 + len(members)
-    for key, value in members.items():
-        size += len(key) + 3 + len(value)
+    size = 1 + 4 * len(members) + sum(map(len, members)) + sum(map(len, members.values()))
     if size != len(raw):
         _walk(bytes(raw), members)
     if not members.keys() <= known:
@@ -271,6 +304,8 @@ def read_answer(data: bytes) -> Answer | None:
     return answer if answer.jsonrpc == "2.0" else None
 
 
+# Cannot match inside a JSON string, where quotes are escaped.
+_IS_ERROR = re.compile(rb'"isError"[ \t\r\n]*:[ \t\r\n]*true')
 _ANYTHING = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -285,7 +320,7 @@ def is_json(data: bytes) -> bool:
 
 def tool_failed(answer: Answer) -> bool:
     """Whether a tools/call result has `isError` true."""
-    if not len(answer.result):
+    if not _IS_ERROR.search(answer.result):
         return False
     try:
         return _RESULT.decode(answer.result).is_error

@@ -18,7 +18,7 @@ from moongate.protocol.jsonrpc import Answer, Envelope, is_json, negotiated_vers
 from moongate.protocol.sealed import Session
 from moongate.proxy.forward import media_type
 from moongate.proxy.plan import RoutePlan
-from moongate.proxy.reply import own_answer, request_id_line
+from moongate.proxy.reply import own_answer
 from moongate.proxy.sessions import Sessions
 from moongate.upstreams.base import Reply
 from moongate.wire.codings import IDENTITY, Coding, coding_of
@@ -70,15 +70,16 @@ class Call:
     def lines(self, head: ResponseHead) -> bytes:
         """The header lines of the answer: what passes, the request id, the client's own session id."""
         passed = self.route.response_headers.lines(head)
-        return passed + request_id_line(self.exchange) + self._session_line(head)
-
-    def _session_line(self, head: ResponseHead) -> bytes:
+        request_id = self.exchange.request_id.encode()
         upstream = head.fields.get(b"mcp-session-id")
         if upstream is None or self.modern:
-            return b""
+            return b"%bx-request-id: %b\r\n" % (passed, request_id)
+        return b"%bx-request-id: %b\r\nmcp-session-id: %b\r\n" % (passed, request_id, self._session_id(upstream))
+
+    def _session_id(self, upstream: bytes) -> bytes:
         if self.session is not None and self.session_token is not None and self.session.upstream == upstream:
-            return b"mcp-session-id: %b\r\n" % self.session_token
-        return b"mcp-session-id: %b\r\n" % self.sessions.create(upstream, self.route.route.key, self.exchange)
+            return self.session_token
+        return self.sessions.create(upstream, self.route.route.key, self.exchange)
 
     def record(self, phase: str = "") -> bytes:
         """The exchange as it stands, as one line of the journal."""
@@ -119,6 +120,8 @@ class Call:
 
 def upstream_coding(head: ResponseHead) -> Coding:
     """The coding of a backend's body. Raises UpstreamError."""
+    if b"content-encoding" not in head.fields:
+        return IDENTITY
     try:
         return coding_of(head.fields)
     except MalformedMessage as error:
@@ -148,26 +151,28 @@ async def relay_body(call: Call, reply: Reply, head: ResponseHead) -> None:
     """A 2xx answer that is no event stream. Raises UpstreamError while nothing of it has left."""
     coding = upstream_coding(head)
     plain = coding is IDENTITY
-    short = plain and head.length is not None and head.length <= SMALL
-    if call.initializing or short or (plain and reply.complete):
-        seconds = call.route.route.target.timeouts.first_byte
-        limit = max(SMALL, head.length or 0) if short or reply.complete else MAX_ERROR_BODY
-        body = reply.take() if plain and reply.complete else await collect(reply, coding, limit, seconds)
-        _check(call, body, head)
+    if plain and reply.complete:  # as of nearly every answer
+        _answer_whole(call, head, _checked(call, reply.take(), head))
         reply.release()
-        _answer_whole(call, head, body)
+        return
+    short = plain and head.length is not None and head.length <= SMALL
+    if short or call.initializing:
+        body = await collect(reply, coding, MAX_ERROR_BODY, call.route.route.target.timeouts.first_byte)
+        _answer_whole(call, head, _checked(call, body, head))
+        reply.release()
         return
     await _relay_pieces(call, reply, head, coding)
 
 
-def _check(call: Call, body: bytes, head: ResponseHead) -> None:
+def _checked(call: Call, body: bytes, head: ResponseHead) -> bytes:
     if not call.expects:
-        return
+        return body
     answer = read_answer(body)
     if answer is not None:
         call.inspect(answer)
     elif not body or (media_type(head.fields) == JSON and not is_json(body)):
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "an answer that is not JSON")
+    return body
 
 
 def _answer_whole(call: Call, head: ResponseHead, body: bytes) -> None:

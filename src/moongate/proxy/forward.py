@@ -7,6 +7,7 @@ passes but what belongs to the connection, to browsers' trust in the gateway's o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from moongate.model.snapshot import Target
 from moongate.policies.headers import HeaderModifier
@@ -72,6 +73,10 @@ STOPPED = HOP_BY_HOP | {
 }
 _BROWSER = b"access-control-"
 
+# Header lines of answers that are remembered for each route, and the longest value among them.
+_REMEMBERED = 256
+_REMEMBERED_BYTES = 128
+
 
 def header_lines(fields: tuple[tuple[str, str], ...]) -> bytes:
     """Whole header lines of configured names and values (judged when they were read)."""
@@ -105,7 +110,7 @@ class RequestHeaders:
             b"%b: %b\r\n" % item
             for item in (head.items() if head.more else fields.items())
             if (item[0] in passed or (item[0].startswith(PARAMETERS) and item[0] not in self._stopped))
-            and item[0] not in named
+            and not (named and item[0] in named)
         ]
         if upstream_session is not None:
             lines.append(b"mcp-session-id: %b\r\n" % upstream_session)
@@ -123,6 +128,7 @@ class ResponseHeaders:
         self._needles = tuple(needle.lower().encode() for needle in needles if needle)
         self._removed: frozenset[bytes] = frozenset()
         self._added = b""
+        self._known: dict[tuple[bytes, bytes], bytes] = {}
         for modifier in modifiers:
             names = {*modifier.remove, *(name for name, _ in modifier.set)}
             self._removed |= {name.lower().encode() for name in names}
@@ -130,19 +136,31 @@ class ResponseHeaders:
 
     def lines(self, head: Head) -> bytes:
         """The header lines of a backend's answer that pass, and what the operator adds."""
-        named = head.connection_options() if b"connection" in head.fields else ()
-        lines = [
-            b"%b: %b\r\n" % (name, value)
-            for name, value in (head.items() if head.more else head.fields.items())
-            if name not in STOPPED
-            and not name.startswith(_BROWSER)
-            and name not in self._removed
-            and name not in named
-            and not self.names_backend(value)
-        ]
-        if self._added:
-            lines.append(self._added)
+        fields = head.fields
+        connection = fields.get(b"connection")
+        if connection is not None and connection not in (b"keep-alive", b"close"):
+            named = head.connection_options()
+            return b"".join([self._line(item) for item in head.items() if item[0] not in named]) + self._added
+        known = self._known
+        lines = []
+        for item in head.items() if head.more else fields.items():
+            line = known.get(item)
+            lines.append(self._line(item) if line is None else line)
+        lines.append(self._added)
         return b"".join(lines)
+
+    def _line(self, item: tuple[bytes, bytes]) -> bytes:
+        """The line of one field, b"" if it stops here; remembered, because a backend sends the same few all day."""
+        name, value = item
+        stops = (
+            name in STOPPED or name.startswith(_BROWSER) or name in self._removed or self.names_backend(value)
+        )
+        line = b"" if stops else b"%b: %b\r\n" % item
+        if len(value) <= _REMEMBERED_BYTES:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[item] = line
+        return line
 
     @property
     def added(self) -> bytes:
@@ -157,4 +175,9 @@ class ResponseHeaders:
 
 def media_type(fields: Mapping[bytes, bytes]) -> bytes:
     """The lower-case type/subtype of Content-Type, empty if there is none."""
-    return fields.get(b"content-type", b"").partition(b";")[0].strip(b" \t").lower()
+    return _type_of(fields.get(b"content-type", b""))
+
+
+@lru_cache(maxsize=256)
+def _type_of(value: bytes) -> bytes:
+    return value.partition(b";")[0].strip(b" \t").lower()

@@ -145,7 +145,8 @@ class DataPlane:
             call.modern = is_modern(head.fields.get(b"mcp-protocol-version"), None)
         self._find_session(call)
         lines = call.route.request_headers.lines(head, call.session.upstream if call.session is not None else None)
-        reply = await call.route.upstream.send(head.method, lines, body)
+        upstream = call.route.upstream
+        reply = upstream.send_now(head.method, lines, body) or await upstream.send(head.method, lines, body)
         if call.modern or head.method == "GET":
             call.connection.on_gone = reply.cancel
         if call.connection.gone and call.connection.on_gone is not None:
@@ -235,13 +236,14 @@ class DataPlane:
             raise
 
     async def _deliver(self, call: Call, reply: Reply, head: ResponseHead) -> None:
-        if head.status >= 400:  # noqa: PLR2004 - client and server errors
+        media = media_type(head.fields)
+        if head.status >= 400:
             await relay_failure(call, reply, head)
-        elif head.status >= 300:  # noqa: PLR2004 - redirections
+        elif head.status >= 300:
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, f"the backend answered {head.status}")
-        elif media_type(head.fields) == EVENT_STREAM:
+        elif media == EVENT_STREAM:
             await EventRelay(call, reply, head, self._deadlines).run()
-        elif call.expects and media_type(head.fields) != JSON:
+        elif call.expects and media != JSON:
             detail = f"the backend answered {head.status} with neither JSON nor an event stream"
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, detail)
         else:
@@ -295,7 +297,7 @@ def _check_door(door: Door, request: RequestHead) -> None:
 
 
 def _malformed(error: MalformedMessage) -> Refusal:
-    if error.status == 413:  # noqa: PLR2004 - Content Too Large
+    if error.status == 413:
         return Refusal(FailureClass.TOO_LARGE, error.detail)
     return Refusal(FailureClass.BAD_REQUEST, error.detail, status=error.status)
 

@@ -13,6 +13,8 @@ from moongate.protocol.sealed import NotOurs, Sealer, Session
 # A client that keeps one session longer than this starts anew (404, then initialize).
 SESSION_SECONDS = 7 * 24 * 3600.0
 MAX_UPSTREAM_ID = 4096
+# Ids that were opened lately; opening one again costs more than everything else that is done with it.
+OPENED = 4096
 
 
 class Sessions(Protocol):
@@ -28,18 +30,24 @@ class Sessions(Protocol):
 
 
 class SealedSessions:
-    """Session ids that carry their own state; nothing is kept."""
+    """Session ids that carry their own state; nothing is kept that could not be opened again."""
 
     def __init__(self, sealer: Sealer, now: Callable[[], float] = time.time) -> None:
         self._sealer = sealer
         self._now = now
+        self._opened: dict[bytes, Session] = {}
 
     def open(self, token: bytes, route_key: str, exchange: Exchange) -> Session:
         """See `Sessions.open`."""
-        try:
-            session = self._sealer.open(token)
-        except NotOurs:
-            raise _unknown("it was not made by this gateway, or its key has changed") from None
+        session = self._opened.get(token)
+        if session is None:
+            try:
+                session = self._sealer.open(token)
+            except NotOurs:
+                raise _unknown("it was not made by this gateway, or its key has changed") from None
+            if len(self._opened) >= OPENED:
+                self._opened.clear()
+            self._opened[token] = session
         if session.route != route_key:
             raise _unknown("it belongs to another route")
         if session.principal != exchange.principal.key:

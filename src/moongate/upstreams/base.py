@@ -44,6 +44,10 @@ class Reply(Protocol):
 class Upstream(Protocol):
     """One server, shared by all requests to it."""
 
+    def send_now(self, method: str, lines: bytes, body: bytes | None) -> Reply | None:
+        """Like `send`, if a connection is ready; None if one must be made first. Spares a coroutine."""
+        ...
+
     async def send(self, method: str, lines: bytes, body: bytes | None, path: str | None = None) -> Reply:
         """Send a request with further header `lines` (complete with line ends). `body` None: without a body.
 

@@ -102,22 +102,28 @@ class HttpUpstream:
             if proxy.authorization is not None:
                 fixed += b"proxy-authorization: " + proxy.authorization + b"\r\n"
         self._fixed = fixed
-        self._starts = {method: self._start(method, target.path) for method in ("POST", "GET", "DELETE")}
+        self._starts = {method: self._line(method, target.path) for method in ("POST", "GET", "DELETE")}
 
-    def _start(self, method: str, path: str) -> bytes:
+    def _line(self, method: str, path: str) -> bytes:
         return b"%b %b%b HTTP/1.1\r\n%b" % (method.encode(), self._absolute, path.encode("ascii"), self._fixed)
+
+    def send_now(self, method: str, lines: bytes, body: bytes | None) -> HttpReply | None:
+        """See `base.Upstream`."""
+        connection = self._pool.idle()
+        return None if connection is None else self._start(connection, self._starts[method], lines, body)
 
     async def send(self, method: str, lines: bytes, body: bytes | None, path: str | None = None) -> HttpReply:
         """See `base.Upstream`."""
-        start = self._starts[method] if path is None else self._start(method, path)
+        start = self._starts[method] if path is None else self._line(method, path)
+        connection = self._pool.idle() or await self._pool.connect()
+        return self._start(connection, start, lines, body)
+
+    def _start(self, connection: UpstreamConnection, start: bytes, lines: bytes, body: bytes | None) -> HttpReply:
         if body is None:
-            head = start + lines + b"\r\n"
+            connection.start(b"%b%b\r\n" % (start, lines), b"")
         else:
-            head = b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, len(body))
-        pool = self._pool
-        connection = pool.idle() or await pool.connect()
-        connection.start(head, body or b"")
-        return HttpReply(connection, pool, self._loop, self.target.timeouts.first_byte)
+            connection.start(b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, len(body)), body)
+        return HttpReply(connection, self._pool, self._loop, self.target.timeouts.first_byte)
 
     def close(self) -> None:
         """See `base.Upstream`."""

@@ -104,21 +104,18 @@ class ChunkedBody:
 
     def _hold(self, partial: bytes) -> None:
         if len(partial) > MAX_LINE:
-            msg = "a chunk line without end"
-            raise MalformedMessage(msg)
+            raise MalformedMessage("a chunk line without end")
         self._held = partial
 
     def _line(self, line: bytes) -> None:
         if self._state == "end":
             if line != b"\r\n":
-                msg = "chunk data longer than its size"
-                raise MalformedMessage(msg)
+                raise MalformedMessage("chunk data longer than its size")
             self._state = "size"
         elif self._state == "size":
             size = _CHUNK_SIZE.fullmatch(line)
             if size is None:
-                msg = "a bad chunk size"
-                raise MalformedMessage(msg)
+                raise MalformedMessage("a bad chunk size")
             self._left = int(size[1], 16)
             self._state = "data" if self._left else "trailer"
         elif line == b"\r\n":
@@ -126,5 +123,4 @@ class ChunkedBody:
         else:
             self._trailers += len(line)
             if self._trailers > MAX_TRAILERS or _TRAILER.fullmatch(line) is None:
-                msg = "a bad trailer"
-                raise MalformedMessage(msg)
+                raise MalformedMessage("a bad trailer")

@@ -148,16 +148,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     async def response(self) -> ResponseHead:
         """The response's head. Raises UpstreamError. A short answer is usually complete when this returns."""
-        while self.head is None:
-            await self._wait()
-        return self.head
+        while (head := self.head) is None:
+            await self._more()
+        return head
 
     async def read(self) -> bytes:
         """The next piece of the body, b"" at its end. Raises UpstreamError, after all pieces that arrived before it."""
         while not self._pieces:
             if self.complete:
                 return b""
-            await self._wait()
+            await self._more()
         return self.take()
 
     def take(self) -> bytes:
@@ -170,16 +170,14 @@ class UpstreamConnection(asyncio.Protocol):
                 self._transport.resume_reading()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _wait(self) -> None:
+    def _more(self) -> asyncio.Future[None]:
+        """Wakes whoever awaits it when something has happened. Raises UpstreamError if nothing can happen any more."""
         if self._error is not None:
             raise self._error
         if self.closed:
             raise UpstreamError(FailureClass.UPSTREAM_RESET, "the backend closed the connection")
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
 
     def fail_with(self, error: UpstreamError) -> None:
         """Make whoever waits see `error`; the connection is closed."""

@@ -39,8 +39,7 @@ class Inflate(Coding):
                 else:
                     data = self._stream.unconsumed_tail
         except zlib.error as error:
-            msg = f"a compressed body that cannot be read: {error}"
-            raise MalformedMessage(msg) from None
+            raise MalformedMessage(f"a compressed body that cannot be read: {error}") from None
 
 
 IDENTITY = Coding()
@@ -53,5 +52,4 @@ def coding_of(fields: Mapping[bytes, bytes]) -> Coding:
         return IDENTITY
     if name in (b"gzip", b"x-gzip", b"deflate"):
         return Inflate()
-    msg = "a content coding other than gzip, deflate and identity"
-    raise MalformedMessage(msg)
+    raise MalformedMessage("a content coding other than gzip, deflate and identity")

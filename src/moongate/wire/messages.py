@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from http import HTTPStatus
 
 import httptools
@@ -18,8 +19,12 @@ from moongate.errors import MoongateError
 MAX_LENGTH_DIGITS = 18
 
 # RFC 9112 section 3: one space each, origin-form (RFC 3986 characters only) or asterisk-form; 1.0 and 1.1 only.
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) (\*|/[A-Za-z0-9\-._~%!$&'()*+,;=:@/]*(?:\?[A-Za-z0-9\-._~%!$&'()*+,;=:@/?|\[\]{}\"^`]*)?) HTTP/1\.([01])\r\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
+_REQUEST_LINE = re.compile(
+    rb"([A-Z]{1,20}) "
+    rb"(\*|/[A-Za-z0-9\-._~%!$&'()*+,;=:@/]*(?:\?[A-Za-z0-9\-._~%!$&'()*+,;=:@/?|\[\]{}\"^`]*)?)"
+    rb" HTTP/1\.([01])"
+)
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%0[0-9A-Fa-f]|%1[0-9A-Fa-f]|%7[Ff]")
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 
@@ -99,44 +104,43 @@ class ResponseHead(Head):
 
 def _keep_alive(head: Head) -> bool:
     value = head.fields.get(b"connection")
-    if value is None:
-        return head.minor == 1
+    if value is None or (value == b"keep-alive" and not head.more):
+        return value is not None or head.minor == 1
     options = head.connection_options()
     return b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
 
 
-def _count_fields(raw: bytes, limit: int) -> None:
-    count = raw.count(b"\r\n") - 2
+def _feed(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, head: Head, raw: bytes, limit: int) -> None:
+    count = raw.count(b"\n") - 2
     if count > limit:
-        msg = f"{count} header fields, {limit} are allowed"
-        raise MalformedMessage(msg, 431)
+        raise MalformedMessage(f"{count} header fields, {limit} are allowed", 431)
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        # RFC 9110 section 7.8: a server may ignore Upgrade; Java's HTTP client offers h2c with every first request. The
+        # client side refuses 101 like every answer that was not asked for.
+        pass
+    except httptools.HttpParserError as error:
+        raise MalformedMessage(f"malformed head: {error}") from None
+
+
+@lru_cache(maxsize=1024)
+def _request_line(line: bytes) -> tuple[str, bytes, str, str | None, int]:
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise MalformedMessage("the request line is not METHOD, one space, an origin-form target, one space, HTTP/1.1")
+    method, target, minor = match.groups()
+    if b"%" in target and _BAD_ESCAPE.search(target):
+        raise MalformedMessage("the request target has a bad or control-character escape")
+    path, mark, query = target.decode().partition("?")
+    return method.decode(), target, path, query if mark else None, int(minor)
 
 
 def parse_request(raw: bytes, max_fields: int) -> RequestHead:
     """One request head, from its first byte to its empty line inclusive. Raises MalformedMessage (400, 417, 431)."""
-    line = _REQUEST_LINE.match(raw)
-    if line is None:
-        msg = "the request line is not METHOD, one space, an origin-form target, one space, HTTP/1.1"
-        raise MalformedMessage(msg)
     head = RequestHead()
-    method, target, minor = line.groups()
-    if b"%" in target and _BAD_ESCAPE.search(target):
-        msg = "the request target has a bad or control-character escape"
-        raise MalformedMessage(msg)
-    _count_fields(raw, max_fields)
-    try:
-        httptools.HttpRequestParser(head).feed_data(raw)
-    except httptools.HttpParserUpgrade:
-        pass  # RFC 9110 section 7.8: a server may ignore Upgrade; Java's HTTP client offers h2c with every first request.
-    except httptools.HttpParserError as error:
-        msg = f"malformed head: {error}"
-        raise MalformedMessage(msg) from None
-    head.method = method.decode()
-    head.target = target
-    path, mark, query = target.decode().partition("?")
-    head.path = path
-    head.query = query if mark else None
-    head.minor = 1 if minor == b"1" else 0
+    head.method, head.target, head.path, head.query, head.minor = _request_line(raw[: raw.find(b"\r\n")])
+    _feed(httptools.HttpRequestParser(head), head, raw, max_fields)
     _frame_request(head)
     return head
 
@@ -147,71 +151,66 @@ def _frame_request(head: RequestHead) -> None:
     host = fields.get(b"host")
     if host is None:
         if head.minor == 1:
-            msg = "HTTP/1.1 without Host"
-            raise MalformedMessage(msg)
-    elif _HOST.fullmatch(host) is None:
-        msg = "Host is not a host name or address with an optional port"
-        raise MalformedMessage(msg)
+            raise MalformedMessage("HTTP/1.1 without Host")
+    elif not _is_host(host):
+        raise MalformedMessage("Host is not a host name or address with an optional port")
     if head.more:
         for name in (b"host", b"content-length", b"transfer-encoding"):
             if head.repeated(name):
-                msg = f"more than one {name.decode()}"
-                raise MalformedMessage(msg)
+                raise MalformedMessage(f"more than one {name.decode()}")
     coding = fields.get(b"transfer-encoding")
     length = fields.get(b"content-length")
     if coding is not None:
         if coding.lower() != b"chunked" or head.minor == 0 or length is not None:
-            msg = "Transfer-Encoding must be exactly chunked, on HTTP/1.1, without Content-Length"
-            raise MalformedMessage(msg)
+            raise MalformedMessage("Transfer-Encoding must be exactly chunked, on HTTP/1.1, without Content-Length")
         head.chunked = True
     elif length is not None:
         head.length = _length(length)
     expect = fields.get(b"expect")
     if expect is not None and expect.lower() != b"100-continue":
-        msg = "an expectation other than 100-continue"
-        raise MalformedMessage(msg, 417)
+        raise MalformedMessage("an expectation other than 100-continue", 417)
     head.keep_alive = _keep_alive(head)
+
+
+@lru_cache(maxsize=1024)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
 def _length(value: bytes) -> int:
     if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
-        msg = "Content-Length is not a plain number"
-        raise MalformedMessage(msg)
+        raise MalformedMessage("Content-Length is not a plain number")
     return int(value)
+
+
+@lru_cache(maxsize=256)
+def _status_line(line: bytes) -> tuple[int, int]:
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise MalformedMessage("the status line is not HTTP/1.1")
+    return int(match[2]), int(match[1])
 
 
 def parse_response(raw: bytes, max_fields: int) -> ResponseHead:
     """One response head, final or interim. Raises MalformedMessage; never trusts two framings at once."""
-    line = _STATUS_LINE.match(raw)
-    if line is None:
-        msg = "the status line is not HTTP/1.1"
-        raise MalformedMessage(msg)
     head = ResponseHead()
-    _count_fields(raw, max_fields)
-    try:
-        httptools.HttpResponseParser(head).feed_data(raw)
-    except httptools.HttpParserUpgrade:
-        pass  # 101 is refused by the caller like every answer that was not asked for
-    except httptools.HttpParserError as error:
-        msg = f"malformed response head: {error}"
-        raise MalformedMessage(msg) from None
-    head.minor = 1 if line[1] == b"1" else 0
-    head.status = int(line[2])
+    head.status, head.minor = _status_line(raw[: raw.find(b"\r\n")])
+    _feed(httptools.HttpResponseParser(head), head, raw, max_fields)
     coding = head.fields.get(b"transfer-encoding")
     length = head.fields.get(b"content-length")
     if coding is not None:
         if coding.lower() != b"chunked" or head.minor == 0 or length is not None or head.repeated(b"transfer-encoding"):
-            msg = "Transfer-Encoding of the response is not exactly chunked"
-            raise MalformedMessage(msg)
+            raise MalformedMessage("Transfer-Encoding of the response is not exactly chunked")
         head.chunked = True
     elif length is not None:
         head.length = _length(length)
-    if head.status < HTTPStatus.OK or head.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+    if head.status < 200 or head.status in (204, 304):
         head.length, head.chunked = 0, False
     head.keep_alive = _keep_alive(head) and (head.chunked or head.length is not None)
     return head
 
 
+@lru_cache(maxsize=1024)
 def status_line(status: int) -> bytes:
     """`HTTP/1.1 404 Not Found` with its line end; an unregistered status has an empty reason (RFC 9112 section 4)."""
     return b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b""))
@@ -223,9 +222,7 @@ def find_head_end(buffer: bytes | bytearray, limit: int) -> int:
     if end >= 0:
         return end + 4
     if len(buffer) >= limit:
-        msg = f"a head of more than {limit} bytes"
-        raise MalformedMessage(msg, 431)
+        raise MalformedMessage(f"a head of more than {limit} bytes", 431)
     if buffer.count(b"\n") != buffer.count(b"\r\n"):
-        msg = "a line that ends with a bare LF"
-        raise MalformedMessage(msg)
+        raise MalformedMessage("a line that ends with a bare LF")
     return 0

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import Protocol, TypeAlias, cast
 
 from moongate.errors import ClientClosed
@@ -127,7 +126,7 @@ class ServerConnection(asyncio.Protocol):
         server = self._server
         if server.draining or len(server.connections) >= server.limits.connections:
             server.refused_connections += 1
-            self._transport.write(status_line(HTTPStatus.SERVICE_UNAVAILABLE) + b"content-length: 0\r\nconnection: close\r\n\r\n")
+            self._transport.write(status_line(503) + b"content-length: 0\r\nconnection: close\r\n\r\n")
             self._transport.close()
             return
         server.connections.add(self)
@@ -221,14 +220,15 @@ class ServerConnection(asyncio.Protocol):
             rest = self._buffer[end:]
             self._buffer = b""
             self._head = head
-            if head.chunked or head.length:
+            if not head.chunked and len(rest) >= head.length:  # all of it is here, as of nearly every request
+                self._received.append(rest[: head.length])
+                self._buffer = rest[head.length :]
+            else:
                 self._body = ChunkedBody() if head.chunked else SizedBody(head.length)
                 self._body_limit = READ_AHEAD
                 self._body_started = self._loop.time()
                 if rest:
                     self._body_data(rest)
-            else:
-                self._buffer = rest
         except MalformedMessage as error:
             self._closing = True
             self._head = self._body = None
@@ -281,8 +281,7 @@ class ServerConnection(asyncio.Protocol):
             raise _too_large(limit)
         if self._body is not None:
             if self._closing:
-                msg = "a malformed body"
-                raise MalformedMessage(msg)
+                raise MalformedMessage("a malformed body")
             if not self._size and head.fields.get(b"expect") is not None and head.minor:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._body_limit = limit
@@ -310,10 +309,12 @@ class ServerConnection(asyncio.Protocol):
         head = self._head
         if head is None or not head.keep_alive or self._body is not None or self._server.draining:
             self._closing = True
-        parts = [status_line(status), fields]
         self._chunking = False
+        if length is not None and not self._closing and head is not None and head.minor and status != 204:
+            return b"%b%bcontent-length: %d\r\n\r\n" % (status_line(status), fields, length)
+        parts = [status_line(status), fields]
         if length is not None:
-            if status != HTTPStatus.NO_CONTENT:
+            if status != 204:
                 parts.append(b"content-length: %d\r\n" % length)
         elif head is not None and head.minor:
             parts.append(b"transfer-encoding: chunked\r\n")

@@ -74,6 +74,8 @@ def _host_and_port(authority: str) -> tuple[str, int | None]:
     host, colon, port = (
         authority.partition(":") if literal is None else (literal.group(1), literal.group(2), literal.group(2))
     )
+    if literal is None and authority.count(":") > 1:
+        raise refusal("an IPv6 address stands in brackets, such as http://[::1]:9000/mcp")
     if not host:
         raise refusal("the host is missing; write an address such as http://127.0.0.1:9000/mcp")
     has_port = bool(colon) if literal is None else colon is not None
@@ -94,7 +96,7 @@ def parse_host(text: str) -> str:
     if text.startswith("["):
         return _ipv6(text)
     if ":" in text:
-        raise refusal("an IPv6 address stands in brackets, such as [::1]")
+        raise refusal("must be a host name without port, or an IPv6 address in brackets, such as [::1]")
     if "%" in text:
         raise refusal("a host name cannot hold %")
     name = (text.removesuffix(".")).lower()
@@ -116,7 +118,7 @@ def _ipv4(name: str) -> str:
 
 def _ipv6(text: str) -> str:
     try:
-        address = ipaddress.IPv6Address(text[1:-1])
+        address = ipaddress.IPv6Address(text[1:-1] if text.endswith("]") else "")
     except ValueError as error:
         raise refusal("is not an IPv6 address; write one such as [2001:db8::1]") from error
     if address.scope_id is not None:

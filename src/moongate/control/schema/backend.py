@@ -44,9 +44,7 @@ class ServedTls(Strict):
 class RequestModifier(Strict):
     """Changes the headers of requests to the backend; in the order remove, set, add."""
 
-    add: RequestHeaders | None = Field(
-        None, description="Headers to append; what the client sent under a credential's name is dropped."
-    )
+    add: RequestHeaders | None = Field(None, description="Headers to append.")
     set: RequestHeaders | None = Field(None, description="Headers to set, replacing what was there.")
     remove: list[RequestName] | None = Field(None, description="Headers to drop.")
 

@@ -56,13 +56,13 @@ Method = Annotated[str, AfterValidator(_method)]
 Hostname = Annotated[str, AfterValidator(_hostname)]
 
 
-def _exactly_one(data: Any, keys: tuple[str, ...]) -> Any:
-    """Refuses a block that gives none or several of the alternatives."""
+def _exactly_one(model: type[Strict], data: Any, keys: tuple[str, ...]) -> Any:
+    """Refuses a block that gives none or several of the alternatives; a misspelt one is left to the unknown keys."""
     if isinstance(data, dict):
         given = [key for key in keys if data.get(key) is not None]
         if len(given) > 1:
             raise refusal(f"{given[0]} and {given[1]} cannot stand together; keep one of them", key=given[1])
-        if not given and not set(data) - set(keys):
+        if not given and set(data) <= {field.alias for field in model.model_fields.values()}:
             raise refusal(f"needs one of {', '.join(keys)}")
     return data
 
@@ -77,7 +77,7 @@ class PathChoice(Strict):
     @model_validator(mode="before")
     @classmethod
     def _one(cls, data: Any) -> Any:
-        return _exactly_one(data, ("exact", "pathPrefix", "regex"))
+        return _exactly_one(cls, data, ("exact", "pathPrefix", "regex"))
 
 
 class ValueChoice(Strict):
@@ -89,7 +89,7 @@ class ValueChoice(Strict):
     @model_validator(mode="before")
     @classmethod
     def _one(cls, data: Any) -> Any:
-        return _exactly_one(data, ("exact", "regex"))
+        return _exactly_one(cls, data, ("exact", "regex"))
 
 
 class HeaderCondition(Strict):
@@ -179,9 +179,7 @@ class TargetEntry(Reach):
         if isinstance(data, dict) and "stdio" in data:
             text = "hosted mode (a stdio target) is not there yet; give an mcp target that is reached over HTTP"
             raise refusal(text, key="stdio")
-        if isinstance(data, dict) and not cls.not_yet & set(data):
-            return _exactly_one(data, ("mcp", "sse"))
-        return data
+        return _exactly_one(cls, data, ("mcp", "sse"))
 
 
 class McpBackend(Strict):

@@ -35,7 +35,7 @@ class AuditBlock(Strict):
     @classmethod
     def _not_yet(cls, value: str | bool) -> str | bool:
         if value in {"strict", True}:
-            raise refusal("audit records are not there yet, so that this cannot be promised; remove it, found {found}")
+            raise refusal("audit records are not there yet, so that this cannot be promised; remove it")
         return value
 
 

@@ -9,7 +9,8 @@ _UNITS = {"d": Fraction(86_400), "h": Fraction(3_600), "m": Fraction(60), "s": F
 _SHAPE = re.compile("".join(rf"(?:(\d{{1,9}}(?:\.\d{{1,6}})?){unit})?" for unit in _UNITS), re.ASCII)
 
 FORMS = "a number with a unit, such as 500ms, 100s, 1m or 1h30m (units: d, h, m, s, ms, in this order)"
-PATTERN = "^(?=.)" + "".join(rf"(\d+(\.\d+)?{unit})?" for unit in _UNITS) + "$"
+# For editors, which know no environment: a text with a reference passes.
+PATTERN = r"\$\{|^(?=.)" + "".join(rf"(\d+(\.\d+)?{unit})?" for unit in _UNITS) + "$"
 
 
 def parse_duration(text: str) -> float:

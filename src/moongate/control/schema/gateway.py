@@ -162,7 +162,9 @@ class LimitsBlock(Strict):
         description="Client connections at once; more are answered 503.",
     )
     head_time: Duration = Field("10s", description="Time for a request's head to arrive; longer is 408.")
-    body_time: Duration = Field("30s", description="Longest pause while a request's body arrives; longer is 408.")
+    body_time: Duration = Field(
+        "30s", description="Time for a request's body to arrive, beside what its size grants; longer is 408."
+    )
     idle_time: Duration = Field("75s", description="How long a quiet connection is kept between requests.")
     write_time: Duration = Field("60s", description="How long a client may refuse to take what is sent to it.")
     drain_time: Duration = Field("10s", description="How long calls in flight may take after a stop or a reload.")

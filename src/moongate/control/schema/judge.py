@@ -65,7 +65,9 @@ def _validate(root: Mapping) -> tuple[Document | None, list[Loc], list[Complaint
         return Document.model_validate(plain(root)), [], []
     except ValidationError as failure:
         errors = failure.errors(include_url=False, include_input=False)
-    complaints = [complaint for error in errors if (complaint := _complaint(root, error)) is not None]
+    meant = {(*error["loc"][:-1], _meant(error["loc"])) for error in errors if error["type"] == "extra_forbidden"}
+    said = [error for error in errors if not (error["loc"] in meant and find(root, error["loc"]).node is None)]
+    complaints = [complaint for error in said if (complaint := _complaint(root, error)) is not None]
     return None, [error["loc"] for error in errors], list(dict.fromkeys(complaints))
 
 
@@ -120,10 +122,17 @@ def _unknown_key(loc: Loc) -> str:
     listed = f"allowed: {', '.join(allowed)}" if allowed else "it must be empty"
     if model and key in model.not_yet:
         return f"{cut_key(key)!r}{where} is not supported yet; {listed}"
-    near = _MEANT.get(key)
-    near = near if near in allowed else nearest(key, allowed)
+    near = _meant(loc)
     meant = f"; did you mean {near!r}?" if near else ";"
     return f"unknown key {cut_key(key)!r}{where}{meant} {listed}"
+
+
+def _meant(loc: Loc) -> str | None:
+    """The key that an unknown one was probably meant to be."""
+    key, model = str(loc[-1]), model_at(loc[:-1])
+    allowed = sorted(aliases(model)) if model else []
+    near = _MEANT.get(key)
+    return near if near in allowed else nearest(key, allowed)
 
 
 def nearest(name: str, known: list[str]) -> str | None:

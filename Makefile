@@ -1,0 +1,58 @@
+# `make run` shows Moongate at work, `make test` proves it. Both set up all they need in this directory.
+
+PYTHON_BIN := .venv/bin/python
+PYTEST = $(PYTHON_BIN) -m pytest --timeout 60
+CODE = $(wildcard src tests bench scripts examples conftest.py)
+PORT ?= 8000
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all conformance requirements bench fuzz lint format clean setup-run setup-test setup-bench
+
+help: ## this list
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  %-13s %s\n' "$$name" "$$text"; done
+	@echo "PYTHON=/path/to/python3 picks another interpreter (3.11 or newer)."
+
+run: setup-run ## the gateway in front of an example server, ready to be called (PORT=8000)
+	@exec $(PYTHON_BIN) scripts/run_example.py --port $(PORT)
+
+test: lint ## all checks and tests but the long ones; pytest's summary comes last
+	@$(PYTEST) -m "not long" $(ARGS)
+
+test-all: lint ## all checks and all tests
+	@$(PYTEST) $(ARGS)
+
+conformance: setup-test ## the official MCP conformance suite, direct and through the gateway
+	@$(PYTEST) -v -m conformance $(ARGS)
+
+requirements: setup-test ## which acceptance lines have a test, and which have none yet
+	@$(PYTHON_BIN) -m tests.requirements
+
+bench: setup-bench ## side by side: direct, nginx, Moongate
+	@$(PYTHON_BIN) -m bench $(ARGS)
+
+fuzz: setup-test ## hostile bytes against the HTTP layer, for minutes
+	@$(PYTHON_BIN) -m tests.fuzz $(ARGS)
+
+lint: setup-test ## ruff and mypy
+	@$(PYTHON_BIN) -m ruff check $(CODE)
+	@$(PYTHON_BIN) -m ruff format --check $(CODE)
+	@$(PYTHON_BIN) -m mypy $(CODE)
+
+format: setup-test ## let ruff format and mend what it can
+	@$(PYTHON_BIN) -m ruff check --fix $(CODE)
+	@$(PYTHON_BIN) -m ruff format $(CODE)
+
+clean: ## remove everything that the other targets made
+	rm -rf .venv .venv-sdk1 tests/node/node_modules .build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup-run:
+	@scripts/bootstrap.sh run
+
+setup-test:
+	@scripts/bootstrap.sh test
+
+setup-bench:
+	@scripts/bootstrap.sh bench

@@ -1,0 +1,57 @@
+"""The rules, as data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PACKAGE = "moongate"
+
+# Package, or module beside the packages -> what of Moongate it may import besides itself. Whatever is not named here is
+# forbidden. "audit.query" allows one module of a package; "policies:config" allows the configuration classes of a
+# package and nothing else of it; "*" is everything.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "tasks": {"errors"},
+    "model": {"errors"},
+    "telemetry": {"model", "errors"},
+    "wire": {"errors", "tasks"},
+    "protocol": {"model", "errors"},
+    "policies": {"model", "protocol", "errors", "tasks"},
+    "audit": {"model", "protocol", "errors", "tasks"},
+    "upstreams": {"model", "protocol", "wire", "errors", "tasks"},
+    "proxy": {"model", "wire", "protocol", "policies", "audit", "upstreams", "errors", "tasks"},
+    "control": {"model", "errors", "tasks", "policies:config", "upstreams:config"},
+    "console": {"control", "model", "audit.query", "errors"},
+    "cli": {"control", "audit.query", "runtime", "errors"},
+    "__main__": {"cli", "control", "audit.query", "runtime", "errors"},
+    "runtime": {"*"},
+    "testing": {"*"},
+}
+
+# Package -> modules from outside that it must not import, with the reason.
+NEVER: dict[str, dict[str, str]] = {
+    "protocol": dict.fromkeys(
+        ("asyncio", "uvloop", "httptools", "socket", "ssl", "selectors", "threading", "subprocess"),
+        "protocol knowledge does no input or output, so that every test of it is synchronous",
+    ),
+    "model": dict.fromkeys(("asyncio", "uvloop", "httptools", "socket", "pydantic"), "the vocabulary does nothing"),
+}
+
+# Module from outside -> the only packages that may import it.
+ONLY_IN: dict[str, set[str]] = {
+    "httptools": {"wire"},
+    "mcp": set(),  # the SDK decodes every message; it is for tests and examples
+    "pydantic": {"control", "console"},
+    "typer": {"cli"},
+}
+
+# Lines and counts. They are only ever lowered.
+MODULE_LINES = 500
+FUNCTION_LINES = 60
+FUNCTION_LINES_P95 = 40
+CLASS_LINES = 300
+PARAMETERS = 6
+
+# Where create_task may be called: everywhere else a task would have no name and no owner.
+TASK_HOME = "moongate.tasks"

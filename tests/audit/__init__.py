@@ -1,0 +1,1 @@
+"""The journal: what is recorded, when, and what survives."""

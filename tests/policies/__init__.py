@@ -1,0 +1,1 @@
+"""Policies as tables: what each lets through, and what it refuses."""

@@ -1,0 +1,1 @@
+"""Reload, start and end of a running gateway, in this process and as a program."""
