@@ -23,7 +23,7 @@ from moongate.errors import StartError
 from moongate.model.snapshot import Bind, Route, Snapshot
 from moongate.protocol.sealed import Sealer
 from moongate.proxy.handle import DataPlane
-from moongate.proxy.plan import build_plan
+from moongate.proxy.plan import Plan, build_plan
 from moongate.proxy.sessions import SealedSessions
 from moongate.tasks import Tasks
 from moongate.upstreams.http import HttpUpstream
@@ -64,26 +64,26 @@ class Runtime:
         self.journal: Journal
         self.tasks = Tasks("runtime")
         self._deadlines: Deadlines
+        self._sessions: SealedSessions
         self._contexts: dict[tuple[str | None, str | None, str | None], ssl.SSLContext] = {}
 
     async def start(self, snapshot: Snapshot) -> None:
         """Listen. Raises StartError."""
-        sealer = Sealer(load_key(self.data_dir, self.environ))
+        self._sessions = SealedSessions(Sealer(load_key(self.data_dir, self.environ)))
         self._deadlines = Deadlines(asyncio.get_running_loop())
         try:
             self.journal = Journal(self.data_dir / "journal")
         except OSError as error:
             msg = f"{self.data_dir / 'journal'}: cannot be written: {error.strerror}; choose another --data-dir"
             raise StartError(msg) from None
-        plan = build_plan(snapshot, self._connect)
-        self.plane = DataPlane(plan, SealedSessions(sealer), self.journal, self._deadlines)
+        self.plane = DataPlane(self._plan(snapshot), self._deadlines)
         RedactingFormatter.redactor = Redactor(snapshot.secrets)
         await self._listen(snapshot)
 
     async def apply(self, snapshot: Snapshot) -> None:
         """Put another snapshot into force. Raises StartError, and then nothing has changed."""
         self._contexts.clear()
-        plan = build_plan(snapshot, self._connect)
+        plan = self._plan(snapshot)
         before = self.plane.plan
         RedactingFormatter.redactor = Redactor(snapshot.secrets | before.snapshot.secrets)
         await self._listen(snapshot)
@@ -109,6 +109,9 @@ class Runtime:
         await self.tasks.close()
         self.plane.plan.close()
         self.journal.close()
+
+    def _plan(self, snapshot: Snapshot) -> Plan:
+        return build_plan(snapshot, self._connect, self._sessions, self.journal.commit)
 
     def _connect(self, route: Route, lines: bytes) -> HttpUpstream:
         target = route.target

@@ -1,7 +1,7 @@
 """The corpus: requests that must never be understood, by what is wrong with them.
 
-An entry is (name, bytes, status). Each is followed by `SMUGGLED` when it is sent: a second request that a lenient reader
-would find behind it, or in it.
+An entry is (name, bytes, status). Each is followed by `SMUGGLED` when it is sent: a second request that a lenient
+reader would find behind it, or in it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ CODINGS = [
     Hostile("coding with a bare LF before it", _framed(SIZE + b"x: y\ntransfer-encoding: chunked\r\n")),
     Hostile("coding ended by a bare LF", _framed(b"transfer-encoding: chunked\n", CHUNKED)),
     Hostile("coding ended by CR CR LF", _framed(b"transfer-encoding: chunked\r\r\n", CHUNKED)),
-    Hostile("coding in full-width letters", _framed("transfer-encoding: ｃhunked\r\n".encode(), CHUNKED)),
+    Hostile("coding in full-width letters", _framed("transfer-encoding: \uff43hunked\r\n".encode(), CHUNKED)),
     Hostile("coding with a Kelvin sign", _framed("transfer-encoding: chun\u212aed\r\n".encode(), CHUNKED)),
 ]
 
@@ -124,7 +124,7 @@ CHUNKS = [
     Hostile("size empty", _chunks(b"\r\n" + PING + b"\r\n0\r\n\r\n")),
     Hostile("size is only an extension", _chunks(b";x\r\n" + PING + b"\r\n0\r\n\r\n")),
     Hostile("size not hexadecimal", _chunks(b"zz\r\n" + PING + b"\r\n0\r\n\r\n")),
-    Hostile("size in full-width digits", _chunks("２８\r\n".encode() + PING + b"\r\n0\r\n\r\n")),
+    Hostile("size in full-width digits", _chunks("\uff12\uff18\r\n".encode() + PING + b"\r\n0\r\n\r\n")),
     Hostile("size wraps 64 bits", _chunks(b"10000000000000028\r\n" + PING + b"\r\n0\r\n\r\n")),
     Hostile("size of 64 bits", _chunks(b"ffffffffffffffff\r\n" + PING + b"\r\n0\r\n\r\n")),
     Hostile("size padded beyond reason", _chunks(b"0" * 40 + b"28\r\n" + PING + b"\r\n0\r\n\r\n")),

@@ -139,15 +139,13 @@ def narrow_socket() -> socket.socket:
 
 @asynccontextmanager
 async def narrow_client(gate: Gateway) -> AsyncIterator[tuple[Client, ServerConnection]]:
-    """A client that reads only when it is told to, and its connection in the gateway: almost nothing fits in between."""
+    """A client that reads only when told to, and its connection in the gateway: almost nothing fits in between."""
     narrow = narrow_socket()
     await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", gate.port))
     reader, writer = await asyncio.open_connection(sock=narrow, limit=1024)
     server = next(iter(gate.runtime.binds.values())).server
     try:
-        async with asyncio.timeout(SECONDS):
-            while not server.connections:
-                await asyncio.sleep(0)
+        assert await turned(lambda: server.connections)
         connection = next(iter(server.connections))
         pipe = connection._transport.get_extra_info("socket")
         pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)

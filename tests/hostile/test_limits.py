@@ -150,11 +150,16 @@ def test_empty_lines_do_not_keep_a_connection() -> None:
     """A line end now and then does not move the limit of the head either."""
 
     async def work() -> None:
-        async with Backend(echo) as backend, served(backend, "headTime: 300ms") as gate, client(gate.port) as peer:
-            async with asyncio.timeout(3), asyncio.TaskGroup() as group:
-                dripping = group.create_task(_drip(peer, b"\r\n" * 100, 0.02))
-                await peer.rest()
-                dripping.cancel()
+        async with (
+            Backend(echo) as backend,
+            served(backend, "headTime: 300ms") as gate,
+            client(gate.port) as peer,
+            asyncio.timeout(3),
+            asyncio.TaskGroup() as group,
+        ):
+            dripping = group.create_task(_drip(peer, b"\r\n" * 100, 0.02))
+            await peer.rest()
+            dripping.cancel()
 
     run(work())
 

@@ -1,4 +1,4 @@
-"""Nothing of the smuggling family is understood: one answer, the end of the connection, and a backend that saw nothing."""
+"""Nothing of the smuggling family is understood: one answer, the end of the connection, a backend that saw nothing."""
 
 from __future__ import annotations
 

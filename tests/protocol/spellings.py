@@ -19,6 +19,10 @@ META_KEYS = (*META_KEYS, "progressToken")
 Pairs = list[tuple[str, Any]]
 
 
+class Object(list[tuple[str, Any]]):
+    """A JSON object as pairs, so that a key may stand twice."""
+
+
 def _variants(key: str) -> st.SearchStrategy[str]:
     """The key itself, mostly; its other cases, letters that fold to it, and strangers."""
     long_s, kelvin = key.replace("s", "\u017f"), key.replace("k", "\u212a")
@@ -31,14 +35,14 @@ def _keys(known: tuple[str, ...]) -> st.SearchStrategy[str]:
 
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.text(max_size=8) | st.sampled_from(['"', "\\", "{[", "]}"]),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.text(max_size=8)
+    | st.sampled_from(['"', "\\", "{[", "]}"]),
     lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(st.text(max_size=3), inner), max_size=3).map(Object),
     max_leaves=6,
 )
-
-
-class Object(list[tuple[str, Any]]):
-    """A JSON object as pairs, so that a key may stand twice."""
 
 
 def _object(known: tuple[str, ...], extra: st.SearchStrategy[Pairs]) -> st.SearchStrategy[Object]:

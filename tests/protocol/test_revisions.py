@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -19,8 +20,13 @@ MODERN = "2026-07-28"
 META = {VERSION: MODERN, CAPABILITIES: {}}
 
 
-def _message(method: str = "tools/call", params: dict[str, object] | None = None, **members: object) -> Envelope:
-    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"name": "add", "_meta": META} | (params or {})} | members
+def _message(method: str = "tools/call", params: Mapping[str, object] | None = None, **members: object) -> Envelope:
+    body = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": method,
+        "params": {"name": "add", "_meta": META, **(params or {})},
+    } | members
     message = parse(json.dumps({key: value for key, value in body.items() if value is not None}).encode(), 64)
     assert isinstance(message, Envelope)
     return message
@@ -64,8 +70,14 @@ def test_a_header_that_stands_twice_is_a_mismatch(name: bytes) -> None:
 
 DIFFERENT = [
     (b"mcp-protocol-version", [b"2025-11-25", b"2026-07-29", b"2026-07-28 x", b"", b"2026-07-28, 2026-07-28"]),
-    (b"mcp-method", [b"tools/list", b"Tools/Call", b"tools/call ", b"", b"tools/call, tools/call", b"=?base64?dG9vbHMvY2FsbA==?="]),
-    (b"mcp-name", [b"sub", b"Add", b"ADD", b"add ", b"", b"add, add", b"\xff", b"a\xcc\x81dd", b"=?base64?c3Vi?=", b"YWRk"]),
+    (
+        b"mcp-method",
+        [b"tools/list", b"Tools/Call", b"tools/call ", b"", b"tools/call, tools/call", b"=?base64?dG9vbHMvY2FsbA==?="],
+    ),
+    (
+        b"mcp-name",
+        [b"sub", b"Add", b"ADD", b"add ", b"", b"add, add", b"\xff", b"a\xcc\x81dd", b"=?base64?c3Vi?=", b"YWRk"],
+    ),
     (b"mcp-name", [b"=?base64?YWRk", b"=?BASE64?YWRk?=", b"=?base64?YWR?=", b"=?base64?YW Rk?=", b"=?base64?YWRk?= "]),
     (b"mcp-name", [b"=?base64?YWRk==?=", b"=?base64?_w==?=", b"=?base64?/w==?=", b"=?base64??=", b"=?utf-8?b?YWRk?="]),
 ]
@@ -93,7 +105,8 @@ def test_a_name_in_the_body_that_is_no_text_is_refused(name: object) -> None:
 
 def test_meta_must_say_who_speaks() -> None:
     """-32602 where the version or the capabilities are missing from a request; notifications and answers need none."""
-    for meta in ({}, {VERSION: MODERN}, {CAPABILITIES: {}}):
+    metas: list[dict[str, object]] = [{}, {VERSION: MODERN}, {CAPABILITIES: {}}]
+    for meta in metas:
         assert _code(HEADERS, _message(params={"_meta": meta})) == -32602
     notification = HEADERS | {b"mcp-method": b"notifications/cancelled"}
     del notification[b"mcp-name"]
@@ -114,7 +127,7 @@ MIRRORED = [
 def test_each_method_names_what_it_touches(method: str, member: str) -> None:
     """The header repeats the member that counts, and no other."""
     fields = HEADERS | {b"mcp-method": method.encode(), b"mcp-name": b"right"}
-    params: dict[str, object] = {"name": "wrong", "uri": "wrong", "taskId": "wrong"} | {member: "right"}
+    params = {"name": "wrong", "uri": "wrong", "taskId": "wrong", member: "right"}
     assert _code(fields, _message(method, params)) is None
     assert _code(fields | {b"mcp-name": b"wrong"}, _message(method, params)) == -32020
 

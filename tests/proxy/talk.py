@@ -187,7 +187,7 @@ def config(url: str, *, gateway: Mapping[str, object] | None = None, **entry: ob
 @asynccontextmanager
 async def pair(script: Script, *, gateway_block: Mapping[str, object] | None = None, **entry: object) -> AsyncIterator[tuple[Gateway, Backend]]:
     """A backend and a gateway in front of it."""
-    async with Backend(script) as backend, gateway(config(backend.url, gateway=gateway_block, **entry)) as gate:
+    async with Backend(script) as backend, gateway(config(**{"url": backend.url, "gateway": gateway_block, **entry})) as gate:
         yield gate, backend
 
 

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from moongate.testing import Backend, Exchange, gateway
-from tests.proxy.talk import call, config, connected, event, initialize, log_lines, modern_call, result, run, until
+from tests.proxy.talk import call, config, connected, error, event, initialize, log_lines, modern_call, result, run, until
 
 TOKEN = "backend-token-Zq7"
 KEY = "backend-key-Wx9"
@@ -152,7 +152,7 @@ def test_certificates_are_verified_and_failures_tell_nothing(name: str, tmp_path
 @pytest.mark.parametrize("how", ["plain", "closes", "silent"])
 @pytest.mark.requirement("PM-31")
 def test_https_to_something_that_speaks_no_tls(how: str) -> None:
-    """A plain server, one that hangs up in the handshake, one that says nothing: tls, tls or connect, timeout."""
+    """A plain server, one that hangs up in the handshake, one that says nothing: tls, tls, timeout."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
@@ -166,11 +166,13 @@ def test_https_to_something_that_speaks_no_tls(how: str) -> None:
     async def story() -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        found = await told(entry(f"https://localhost:{port}/mcp/deep-secret-path"))
+        try:
+            found = await told(entry(f"https://localhost:{port}/mcp/deep-secret-path"))
+        finally:
+            server.close()
         check(found, "localhost", port)
-        wanted = {"plain": [b"upstream_tls"], "closes": [b"upstream_tls"], "silent": [b"upstream_timeout"]}[how]
-        assert any(failure in found.client for failure in wanted), found.client[:700]
-        server.close()
+        wanted = b"upstream_timeout" if how == "silent" else b"upstream_tls"
+        assert wanted in found.client, found.client[:700]
 
     run(story())
 
@@ -273,11 +275,27 @@ def test_an_echoed_secret_does_not_pass_in_headers_or_errors(status: str) -> Non
 
     async def story() -> None:
         async def script(exchange: Exchange) -> None:
-            body = result() if status.startswith("200") else _error_text(exchange, "moon", 1)
+            sent = exchange.seen.fields["authorization"]
+            body = result() if status.startswith("200") else error(1, -32000, f"{sent} was not liked, nor was {KEY}")
             await exchange.answer(body, status=status, headers={"x-echo": exchange.seen.fields["authorization"], "x-key": KEY})
 
         async with Backend(script) as backend:
             check(await told(entry(backend.url)), "127.0.0.1", backend.port)
+
+    run(story())
+
+
+@pytest.mark.requirement("PM-31")
+def test_the_address_behind_a_name_does_not_pass_in_errors() -> None:
+    """A backend that is configured by name tells its address in an error, as a failed connection of its own would."""
+
+    async def story() -> None:
+        async def script(exchange: Exchange) -> None:
+            body = error(1, -32603, f"connect ECONNREFUSED 127.0.0.1:{backend.port}")
+            await exchange.answer(body, status="500 Internal Server Error", headers={"x-served-by": f"127.0.0.1:{backend.port}"})
+
+        async with Backend(script) as backend:
+            check(await told(entry(f"http://localhost:{backend.port}/mcp")), "localhost", backend.port)
 
     run(story())
 

@@ -1,4 +1,4 @@
-"""Hypothesis for these tests: the same examples in every run (chance is the fuzzer's part), no time limit on single ones."""
+"""Hypothesis for these tests: the same examples in every run (chance is the fuzzer's part), no limit on single ones."""
 
 from __future__ import annotations
 

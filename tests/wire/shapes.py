@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 TOKENS = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789!#$%&'*+-.^_`|~", min_size=1, max_size=12)
-VALUES = st.lists(
-    st.sampled_from([*range(0x20, 0x7F), 0x09, 0x80, 0xC3, 0xFF]), max_size=20
-).map(lambda codes: bytes(codes).strip(b" \t"))
+VALUES = st.lists(st.sampled_from([*range(0x20, 0x7F), 0x09, 0x80, 0xC3, 0xFF]), max_size=20).map(
+    lambda codes: bytes(codes).strip(b" \t")
+)
 BLANKS = st.sampled_from([b"", b" ", b"\t", b"  \t"])
 
 

@@ -12,7 +12,9 @@ from moongate.wire.events import Splitter, encode_event, parse_event
 from tests.wire.shapes import cuts
 
 STREAMS = st.lists(
-    st.sampled_from([b"data: x", b"id: 1", b": c", b"\n", b"\r", b"\r\n", b"\n\n", b"\r\r", b"\r\n\r\n", b"y" * 30, b"\xc3", b""]),
+    st.sampled_from(
+        [b"data: x", b"id: 1", b": c", b"\n", b"\r", b"\r\n", b"\n\n", b"\r\r", b"\r\n\r\n", b"y" * 30, b"\xc3", b""]
+    ),
     max_size=30,
 ).map(b"".join)
 

@@ -71,7 +71,9 @@ def test_a_response_head_is_the_same_however_it_is_cut(
 
 
 @given(st.data(), PAYLOADS, st.binary(max_size=60))
-def test_a_chunked_body_is_the_same_however_it_is_cut(data: st.DataObject, payloads: list[bytes], behind: bytes) -> None:
+def test_a_chunked_body_is_the_same_however_it_is_cut(
+    data: st.DataObject, payloads: list[bytes], behind: bytes
+) -> None:
     """Its payload is what was put in, and what follows it is handed back to the last byte."""
     raw = data.draw(chunked(payloads))
     assert _fed(ChunkedBody(), data.draw(cuts(raw + behind))) == (b"".join(payloads), True, behind)
@@ -89,7 +91,24 @@ def test_a_chunked_body_is_never_over_before_its_end(data: st.DataObject, payloa
 
 NEARLY_CHUNKED = st.lists(
     st.sampled_from(
-        [b"0", b"1", b"5", b"a", b"\r\n", b"\r", b"\n", b"\r\n\r\n", b";", b" ", b"\t", b":", b"x", b"0x", b"0\r\n\r\n", b"-"]
+        [
+            b"0",
+            b"1",
+            b"5",
+            b"a",
+            b"\r\n",
+            b"\r",
+            b"\n",
+            b"\r\n\r\n",
+            b";",
+            b" ",
+            b"\t",
+            b":",
+            b"x",
+            b"0x",
+            b"0\r\n\r\n",
+            b"-",
+        ]
     ),
     max_size=16,
 ).map(b"".join)

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from moongate.errors import FailureClass, UpstreamError
-from moongate.testing import Backend, Exchange, gateway
+from moongate.testing import Backend, Exchange, Gateway, gateway
+from moongate.upstreams.http import HttpUpstream
 from moongate.wire import client as wire_client
 from moongate.wire.client import Origin, Pool, UpstreamConnection
 from moongate.wire.deadlines import Deadlines
@@ -29,6 +30,12 @@ async def _pool(port: int, host: str = "127.0.0.1") -> AsyncIterator[Pool]:
         pool.close()
         for connection in tuple(pool._open):
             connection.close()
+
+
+def _pool_of(gate: Gateway) -> Pool:
+    upstream = gate.runtime.plane.plan.upstreams[0]
+    assert isinstance(upstream, HttpUpstream)
+    return upstream._pool
 
 
 @asynccontextmanager
@@ -236,8 +243,8 @@ def test_a_call_after_the_backend_closed_its_resting_connections_succeeds() -> N
             for number in range(1, 6):
                 assert (await peer.call()).status == 200
                 assert await turned(lambda: backend.open == 0)
-                upstream = gate.runtime.plane.plan.upstreams[0]
-                assert await turned(lambda upstream=upstream: not upstream._pool._open)
+                pool = _pool_of(gate)
+                assert await turned(lambda pool=pool: not pool._open)
                 assert backend.connections == number
 
     run(work())
@@ -320,8 +327,8 @@ def test_a_client_that_goes_away_in_a_legacy_call_leaves_a_usable_connection() -
             assert await turned(lambda: not server.connections)
             go.set()
             async with client(gate.port) as peer:
-                upstream = gate.runtime.plane.plan.upstreams[0]
-                assert await turned(lambda: len(upstream._pool._idle) == 1)
+                pool = _pool_of(gate)
+                assert await turned(lambda: len(pool._idle) == 1)
                 assert (await peer.call()).body == PONG
             assert backend.connections == 1
 

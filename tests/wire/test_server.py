@@ -46,9 +46,11 @@ async def _pieces(connection: ServerConnection, _: RequestHead | MalformedMessag
 async def _serving(handler: Handler) -> AsyncIterator[tuple[Server, Client]]:
     loop = asyncio.get_running_loop()
     server = Server(handler, _Limits(), Deadlines(loop))
-    listening = await loop.create_server(server.connect, "127.0.0.1", 0)
+    accepting = socket.create_server(("127.0.0.1", 0))
+    accepting.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # what is accepted inherits it
+    listening = await loop.create_server(server.connect, sock=accepting)
     narrow = narrow_socket()
-    await loop.sock_connect(narrow, listening.sockets[0].getsockname())
+    await loop.sock_connect(narrow, accepting.getsockname())
     reader, writer = await asyncio.open_connection(sock=narrow, limit=4096)
     try:
         yield server, Client(reader, writer)
@@ -104,7 +106,7 @@ def test_a_slow_client_gets_the_whole_of_a_closing_answer(handler: Handler, monk
             async with asyncio.timeout(10):
                 while piece := await peer.reader.read(100_000):
                     total += len(piece)
-                    await asyncio.sleep(0.01)  # slow, but never still
+                    await asyncio.sleep(0.005)  # slow, but never still
             assert total >= len(LARGE)
 
     run(work())

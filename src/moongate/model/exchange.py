@@ -6,6 +6,8 @@ Header names are lower-case bytes. Times: `started` and `first_byte` are monoton
 
 from __future__ import annotations
 
+import time as clock
+
 import msgspec
 
 from moongate.errors import FailureClass
@@ -44,6 +46,11 @@ class Exchange(msgspec.Struct, gc=False):
     bytes_in: int = 0
     bytes_out: int = 0
     recorded: bool = False
+
+    def record_head(self, status: int) -> None:
+        """The backend has answered with `status`."""
+        self.status = status
+        self.first_byte = clock.perf_counter()
 
     def fail(self, failure: FailureClass, detail: str) -> None:
         """Remember why; the first reason stays."""

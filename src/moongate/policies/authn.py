@@ -90,7 +90,7 @@ class TokenPolicy:
             reason = f"the token {entry.name!r} is not for {self._route!r}"
             setting = f"gateway.tokens: {entry.name}: instances"
             return Verdict(self.name, reason, Refusal(FailureClass.DENIED, reason), setting)
-        return self._valid
+        return self._valid if entry.expires is None else self._valid._replace(until=entry.expires)
 
     def _challenge(self, reason: str, *, error: bool = True, setting: str = "gateway.tokens") -> Verdict:
         # RFC 6750 section 3.1: no error code when the request lacks any authentication.

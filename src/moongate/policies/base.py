@@ -8,13 +8,21 @@ from moongate.errors import Refusal
 from moongate.model.exchange import Exchange
 
 
+ALWAYS = float("inf")
+
+
 class Verdict(NamedTuple):
-    """`refusal` None: go on. `reason` and `setting` are for the operator, never for the client."""
+    """`refusal` None: go on. `reason` and `setting` are for the operator, never for the client.
+
+    `until` (Unix time): how long the verdict holds for the same head on the same connection under the same snapshot. A
+    policy that looks at anything else, or counts, says 0: this request only.
+    """
 
     policy: str
     reason: str
     refusal: Refusal | None = None
     setting: str = ""
+    until: float = ALWAYS
 
 
 class HeadPolicy(Protocol):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from moongate.model.exchange import Exchange
 from moongate.model.snapshot import Listener, Route, Snapshot
 from moongate.policies.authn import TokenPolicy, Tokens
-from moongate.policies.base import HeadPolicy, Verdict
+from moongate.policies.base import ALWAYS, HeadPolicy, Verdict
 from moongate.policies.host import HostPolicy, split_authority
 from moongate.policies.origin import OriginPolicy
 
@@ -39,10 +39,12 @@ def public_host(public_url: str | None) -> frozenset[str]:
     return frozenset({split_authority(authority)[0]})
 
 
-def judge_head(policies: tuple[HeadPolicy, ...], exchange: Exchange) -> Verdict | None:
-    """The first verdict that refuses, or None."""
+def judge_head(policies: tuple[HeadPolicy, ...], exchange: Exchange) -> Verdict:
+    """The first verdict that refuses; otherwise one that allows, for as long as all of them hold."""
+    until = ALWAYS
     for policy in policies:
         verdict = policy.judge(exchange)
         if verdict.refusal is not None:
             return verdict
-    return None
+        until = min(until, verdict.until)
+    return Verdict("pipeline", "allowed", until=until)

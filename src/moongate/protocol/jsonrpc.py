@@ -52,16 +52,28 @@ _UTF8_SLICE = 1024 * 1024
 MAX_BATCH = 100
 
 
+_ABSENT = msgspec.Raw()
+
+
+class _Params(msgspec.Struct, gc=False):
+    name: str = ""
+    uri: str = ""
+    arguments: msgspec.Raw = _ABSENT
+    meta: msgspec.Raw = msgspec.field(name="_meta", default=_ABSENT)
+
+
 class _Request(msgspec.Struct, gc=False):
     jsonrpc: str
     id: msgspec.Raw
     method: str
-    params: msgspec.Raw
+    params: _Params
 
 
 _REQUEST = msgspec.json.Decoder(_Request)
-# What a compact request has beside the values: braces, commas, colons, and the four keys in their quotes.
-_REQUEST_FRAME = len('{"jsonrpc":"2.0","id":,"method":"","params":}')
+# What a compact request has beside its values: braces, colons, commas, quotes and keys.
+_REQUEST_FRAME = len('{"jsonrpc":"2.0","id":,"method":"","params":{}}')
+_NAME_FRAME, _URI_FRAME = len('"name":""'), len('"uri":""')
+_ARGUMENTS_FRAME, _META_FRAME = len('"arguments":'), len('"_meta":')
 
 
 class ClientInfo(msgspec.Struct):
@@ -114,21 +126,34 @@ def parse(body: bytes, max_depth: int) -> Envelope | list[Envelope]:
 
 
 def _parse_usual(body: bytes, max_depth: int) -> Envelope | None:
-    """A compact request with the four usual members, as SDKs write it: read at half the cost. None for all others."""
+    """A compact request of the usual members, as SDKs write tool calls: read at a third of the cost. None for all others."""
     try:
         request = _REQUEST.decode(body)
     except (msgspec.DecodeError, RecursionError):
         return None
-    # Exactly these members, once each, without white space or escapes: only then do the lengths add up.
-    size = _REQUEST_FRAME + len(request.id) + len(request.method) + len(request.params)
+    params = request.params
     raw_id = bytes(request.id)
+    size = _REQUEST_FRAME + len(raw_id) + len(request.method) - 1
+    if params.name:
+        size += _NAME_FRAME + len(params.name) + 1
+    if params.uri:
+        size += _URI_FRAME + len(params.uri) + 1
+    if arguments := len(params.arguments):
+        size += _ARGUMENTS_FRAME + arguments + 1
+    if meta := len(params.meta):
+        size += _META_FRAME + meta + 1
+    # Exactly these members, once each, without white space or escapes: only then do the lengths add up.
     if size != len(body) or request.jsonrpc != "2.0" or raw_id[:1] not in b'"-0123456789' or not request.method:
         return None
     if body.count(b"{") + body.count(b"[") > max_depth:
         check_depth(body, max_depth)
     envelope = Envelope(request.method, raw_id)
-    _read_params(envelope, _members(request.params, _PARAMS))
-    return envelope
+    field = method_named(request.method).target
+    if field is not None:
+        envelope.target = (params.name if field == "name" else params.uri if field == "uri" else "") or None
+    if meta:
+        _read_meta(envelope, params.meta)
+    return None if envelope.method == "initialize" else envelope
 
 
 def _parse_array(body: bytes, max_depth: int) -> list[Envelope]:
@@ -177,14 +202,18 @@ def _read_params(envelope: Envelope, params: dict[str, msgspec.Raw]) -> None:
         envelope.target = _text(named)
     meta = params.get("_meta")
     if meta is not None:
-        envelope.meta = _members(meta, _META)
-        if (version := envelope.meta.get(VERSION_KEY)) is not None:
-            envelope.version = _text(version)
-        _read_client(envelope, envelope.meta.get(CLIENT_KEY))
+        _read_meta(envelope, meta)
     if envelope.method == "initialize":
         if (version := params.get("protocolVersion")) is not None and envelope.version is None:
             envelope.version = _text(version)
         _read_client(envelope, params.get("clientInfo"))
+
+
+def _read_meta(envelope: Envelope, raw: msgspec.Raw) -> None:
+    envelope.meta = meta = _members(raw, _META)
+    if (version := meta.get(VERSION_KEY)) is not None:
+        envelope.version = _text(version)
+    _read_client(envelope, meta.get(CLIENT_KEY))
 
 
 def _read_client(envelope: Envelope, raw: msgspec.Raw | None) -> None:
@@ -306,6 +335,7 @@ def read_answer(data: bytes) -> Answer | None:
 
 # Cannot match inside a JSON string, where quotes are escaped.
 _IS_ERROR = re.compile(rb'"isError"[ \t\r\n]*:[ \t\r\n]*true')
+_ERROR_CODE = re.compile(rb'"error"[ \t\r\n]*:[ \t\r\n]*\{[^{}]{0,512}?"code"[ \t\r\n]*:[ \t\r\n]*(-?[0-9]{1,9})')
 _ANYTHING = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -326,6 +356,17 @@ def tool_failed(answer: Answer) -> bool:
         return _RESULT.decode(answer.result).is_error
     except (msgspec.DecodeError, RecursionError):
         return False
+
+
+def error_code(window: bytes) -> int | None:
+    """The code of the error response that begins with `window`; None if it does not look like one."""
+    error = _ERROR_CODE.search(window)
+    return None if error is None or b'"result"' in window[: error.start()] else int(error[1])
+
+
+def tool_failure(window: bytes) -> bool:
+    """Whether part of a tools/call result says `isError` true."""
+    return _IS_ERROR.search(window) is not None
 
 
 def negotiated_version(answer: Answer) -> str:

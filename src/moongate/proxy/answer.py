@@ -6,24 +6,17 @@ the last piece of a body is always written by the journal's turn.
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable
 from functools import partial
 
-from moongate.audit.record import encode
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
-from moongate.model.exchange import Exchange
-from moongate.protocol.jsonrpc import Answer, Envelope, is_json, negotiated_version, read_answer, tool_failed
-from moongate.protocol.sealed import Session
+from moongate.protocol.jsonrpc import is_json, read_answer
+from moongate.proxy.call import Call
 from moongate.proxy.forward import media_type
-from moongate.proxy.plan import RoutePlan
 from moongate.proxy.reply import own_answer
-from moongate.proxy.sessions import Sessions
 from moongate.upstreams.base import Reply
 from moongate.wire.codings import IDENTITY, Coding, coding_of
-from moongate.wire.messages import MalformedMessage, RequestHead, ResponseHead
-from moongate.wire.server import ServerConnection
+from moongate.wire.messages import MalformedMessage, ResponseHead
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream"
@@ -32,91 +25,6 @@ EVENT_STREAM = b"text/event-stream"
 SMALL = 64 * 1024
 MAX_ERROR_BODY = 1024 * 1024
 _WINDOW = 2048
-_ERROR_CODE = re.compile(rb'"error"\s*:\s*\{[^{}]{0,512}?"code"\s*:\s*(-?\d{1,9})')
-_TOOL_ERROR = re.compile(rb'"isError"\s*:\s*true')
-
-Commit = Callable[[bytes, Callable[[], None]], None]
-
-
-class Call:
-    """What one request takes along on its way. `expects`: an answer to a JSON-RPC request is due."""
-
-    __slots__ = (
-        "commit", "connection", "exchange", "expects", "head", "message", "modern", "route", "session", "session_token",
-        "sessions",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        connection: ServerConnection,
-        head: RequestHead,
-        exchange: Exchange,
-        route: RoutePlan,
-        commit: Commit,
-        sessions: Sessions,
-    ) -> None:
-        self.connection = connection
-        self.head = head
-        self.exchange = exchange
-        self.route = route
-        self.commit = commit
-        self.sessions = sessions
-        self.message: Envelope | None = None
-        self.expects = False
-        self.modern = False
-        self.session: Session | None = None
-        self.session_token: bytes | None = None
-
-    def lines(self, head: ResponseHead) -> bytes:
-        """The header lines of the answer: what passes, the request id, the client's own session id."""
-        passed = self.route.response_headers.lines(head)
-        request_id = self.exchange.request_id.encode()
-        upstream = head.fields.get(b"mcp-session-id")
-        if upstream is None or self.modern:
-            return b"%bx-request-id: %b\r\n" % (passed, request_id)
-        return b"%bx-request-id: %b\r\nmcp-session-id: %b\r\n" % (passed, request_id, self._session_id(upstream))
-
-    def _session_id(self, upstream: bytes) -> bytes:
-        if self.session is not None and self.session_token is not None and self.session.upstream == upstream:
-            return self.session_token
-        return self.sessions.create(upstream, self.route.route.key, self.exchange)
-
-    def record(self, phase: str = "") -> bytes:
-        """The exchange as it stands, as one line of the journal."""
-        return encode(self.exchange, time.perf_counter(), phase)
-
-    def finish(self, then: Callable[[], None]) -> None:
-        """Record the exchange, then do what completes its answer."""
-        if self.connection.gone:
-            self.exchange.fail(FailureClass.CLIENT_CLOSED, "the client went away before its answer")
-        self.exchange.recorded = True
-        self.commit(self.record(), then)
-
-    @property
-    def initializing(self) -> bool:
-        """Whether the answer opens a session, so that its revision must be known before its head leaves."""
-        return self.message is not None and self.message.method == "initialize" and not self.modern
-
-    def inspect(self, answer: Answer) -> None:
-        """Note in the exchange how the call itself ended."""
-        exchange = self.exchange
-        if answer.error is not None:
-            exchange.rpc_code = int(answer.error.code)
-            exchange.fail(FailureClass.JSONRPC_ERROR, "")
-        elif self.message is not None and self.message.method == "tools/call" and tool_failed(answer):
-            exchange.fail(FailureClass.TOOL_ERROR, "")
-        elif self.initializing:
-            exchange.revision = negotiated_version(answer) or exchange.revision
-
-    def inspect_windows(self, first: bytes, last: bytes) -> None:
-        """The same for an answer too long to be held: its first and last bytes tell, in all that SDKs write."""
-        if (error := _ERROR_CODE.search(first)) is not None and b'"result"' not in first[: error.start()]:
-            self.exchange.rpc_code = int(error[1])
-            self.exchange.fail(FailureClass.JSONRPC_ERROR, "")
-        elif self.message is not None and self.message.method == "tools/call":
-            if _TOOL_ERROR.search(last) or _TOOL_ERROR.search(first):
-                self.exchange.fail(FailureClass.TOOL_ERROR, "")
-
 
 def upstream_coding(head: ResponseHead) -> Coding:
     """The coding of a backend's body. Raises UpstreamError."""
@@ -147,39 +55,54 @@ async def collect(reply: Reply, coding: Coding, limit: int, seconds: float) -> b
             return b"".join(pieces)
 
 
-async def relay_body(call: Call, reply: Reply, head: ResponseHead) -> None:
-    """A 2xx answer that is no event stream. Raises UpstreamError while nothing of it has left."""
-    coding = upstream_coding(head)
-    plain = coding is IDENTITY
-    if plain and reply.complete:  # as of nearly every answer
-        _answer_whole(call, head, _checked(call, reply.take(), head))
-        reply.release()
-        return
-    short = plain and head.length is not None and head.length <= SMALL
-    if short or call.initializing:
-        body = await collect(reply, coding, MAX_ERROR_BODY, call.route.route.target.timeouts.first_byte)
-        _answer_whole(call, head, _checked(call, body, head))
-        reply.release()
-        return
-    await _relay_pieces(call, reply, head, coding)
+def whole_answer(call: Call, reply: Reply, head: ResponseHead) -> Callable[[], None] | None:
+    """The usual answer: JSON, plain, 200, all here. What sends it once it is recorded; None for any other.
+
+    Raises UpstreamError if it is not the answer that is due.
+    """
+    if head.memo is None and (
+        head.status != 200 or media_type(head.fields) != JSON or b"content-encoding" in head.fields
+    ):
+        return None
+    if head.memo is None:  # only such an answer is remembered
+        head.memo = call.route.response_headers.lines(head)
+    body = reply.take()
+    if call.expects:
+        _check(call, body)
+    reply.release()
+    call.exchange.bytes_out = len(body)
+    connection = call.connection
+    return partial(connection.answer, connection.frame(200, call.lines(head), len(body)), body)
 
 
-def _checked(call: Call, body: bytes, head: ResponseHead) -> bytes:
-    if not call.expects:
-        return body
+def _check(call: Call, body: bytes) -> None:
     answer = read_answer(body)
     if answer is not None:
         call.inspect(answer)
-    elif not body or (media_type(head.fields) == JSON and not is_json(body)):
+    elif not is_json(body):
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "an answer that is not JSON")
-    return body
+
+
+async def relay_body(call: Call, reply: Reply, head: ResponseHead) -> None:
+    """A 2xx answer that is no event stream. Raises UpstreamError while nothing of it has left."""
+    coding = upstream_coding(head)
+    short = coding is IDENTITY and (reply.complete or (head.length is not None and head.length <= SMALL))
+    if short or call.initializing:
+        limit = MAX_ERROR_BODY if call.initializing else max(SMALL, head.length or MAX_ERROR_BODY)
+        body = await collect(reply, coding, limit, call.route.route.target.timeouts.first_byte)
+        if call.expects:
+            _check(call, body)
+        reply.release()
+        _answer_whole(call, head, body)
+        return
+    await _relay_pieces(call, reply, head, coding)
 
 
 def _answer_whole(call: Call, head: ResponseHead, body: bytes) -> None:
     connection = call.connection
     call.exchange.bytes_out = len(body)
     framed = connection.frame(head.status, call.lines(head), len(body))
-    call.finish(partial(connection.answer, framed, body))
+    call.admission.plan.commit(call.record(), partial(connection.answer, framed, body))
 
 
 async def _relay_pieces(call: Call, reply: Reply, head: ResponseHead, coding: Coding) -> None:
@@ -201,7 +124,7 @@ async def _relay_pieces(call: Call, reply: Reply, head: ResponseHead, coding: Co
                     connection.begin(connection.frame(head.status, call.lines(head), length))
                 if done and coding is IDENTITY:
                     call.inspect_windows(first, last)
-                    call.finish(partial(connection.end, piece))
+                    call.admission.plan.commit(call.record(), partial(connection.end, piece))
                     reply.release()
                     return
                 connection.put(piece)
@@ -216,7 +139,7 @@ async def _relay_pieces(call: Call, reply: Reply, head: ResponseHead, coding: Co
     if not begun:
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "an empty answer")
     call.inspect_windows(first, last)
-    call.finish(connection.end)
+    call.admission.plan.commit(call.record(), connection.end)
     reply.release()
 
 
@@ -256,4 +179,4 @@ async def relay_failure(call: Call, reply: Reply, head: ResponseHead) -> None:
     kept = [b"%b: %b\r\n" % (name, head.fields[name]) for name in (b"allow", b"retry-after") if name in head.fields]
     exchange.bytes_out = len(own.body)
     framed = connection.frame(head.status, own.lines + b"".join(kept), len(own.body))
-    call.finish(partial(connection.answer, framed, own.body))
+    call.admission.plan.commit(call.record(), partial(connection.answer, framed, own.body))

@@ -12,10 +12,10 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 
-from moongate.audit.journal import Journal
-from moongate.audit.record import encode
+from moongate.audit.record import encode, facts
 from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
 from moongate.model.exchange import Exchange
 from moongate.policies.base import Verdict
@@ -23,12 +23,12 @@ from moongate.policies.host import split_authority
 from moongate.policies.pipeline import judge_head
 from moongate.protocol.jsonrpc import Envelope, parse, refuse
 from moongate.protocol.revisions import BATCHES, check_mirrors, is_modern
-from moongate.proxy.answer import EVENT_STREAM, JSON, Call, relay_body, relay_failure
+from moongate.proxy.answer import EVENT_STREAM, JSON, relay_body, relay_failure, whole_answer
+from moongate.proxy.call import Admission, Call
 from moongate.proxy.forward import media_type
 from moongate.proxy.match import Door
 from moongate.proxy.plan import Plan, RoutePlan
 from moongate.proxy.reply import own_answer
-from moongate.proxy.sessions import Sessions
 from moongate.proxy.streams import EventRelay
 from moongate.upstreams.base import Reply
 from moongate.wire.deadlines import Deadlines
@@ -48,38 +48,39 @@ _SINGLE = frozenset({b"mcp-session-id", b"mcp-protocol-version", b"content-type"
 class DataPlane:
     """Carries requests by the plan in force. `plan` is replaced by one assignment."""
 
-    def __init__(self, plan: Plan, sessions: Sessions, journal: Journal, deadlines: Deadlines) -> None:
+    def __init__(self, plan: Plan, deadlines: Deadlines) -> None:
         self.plan = plan
-        self._sessions = sessions
-        self._journal = journal
         self._deadlines = deadlines
         self._ids = map(f"{secrets.token_hex(6)}{{:08x}}".format, itertools.count(1))
 
     async def handle(self, port: int, connection: ServerConnection, request: RequestHead | MalformedMessage) -> None:
         """Answer one request that came to the bind of `port`. Raises only CancelledError."""
         plan = self.plan
-        exchange = self._exchange(port, connection, request)
-        route: RoutePlan | None = None
+        now = time.time()
+        admission = _known(plan, request, now)
+        if admission is not None:
+            exchange = copy(admission.facts)
+            exchange.request_id = next(self._ids)
+            exchange.time = now
+            exchange.started = time.perf_counter()
+        else:
+            exchange = self._exchange(port, connection, request)
         try:
             if isinstance(request, MalformedMessage):
                 raise _malformed(request)
-            route, door = self._match(plan, port, exchange, request)
-            exchange.route = route.route.name
-            if (verdict := judge_head(route.policies, exchange)) is not None:
-                raise self._judged(exchange, verdict)
-            _check_door(door, request)
-            call = Call(connection, request, exchange, route, self._journal.commit, self._sessions)
-            await self._forward(plan, call)
+            if admission is None:
+                admission = self._admit(plan, exchange, request)
+            await self._forward(Call(connection, request, exchange, admission))
         except ClientClosed:
             self._gone(exchange)
         except MalformedMessage as error:
-            self._refuse(connection, exchange, route, _malformed(error))
+            self._refuse(connection, exchange, admission, _malformed(error))
         except Refusal as refusal:
-            self._refuse(connection, exchange, route, refusal)
+            self._refuse(connection, exchange, admission, refusal)
         except UpstreamError as error:
             log.warning("%s %s: %s: %s", exchange.request_id, exchange.route, error.failure.value, error.detail)
             exchange.fail(error.failure, error.detail)
-            self._answer(connection, exchange, route, error.failure)
+            self._answer(connection, exchange, admission, error.failure)
         except asyncio.CancelledError:
             exchange.fail(FailureClass.CLIENT_CLOSED, "cut off while the gateway was stopping")
             self._gone(exchange)
@@ -87,34 +88,70 @@ class DataPlane:
         except Exception:
             log.exception("%s %s: internal failure", exchange.request_id, exchange.route)
             exchange.fail(FailureClass.INTERNAL, "see the log")
-            self._answer(connection, exchange, route, FailureClass.INTERNAL)
+            self._answer(connection, exchange, admission, FailureClass.INTERNAL)
 
     # -- before the backend
 
     def _exchange(self, port: int, connection: ServerConnection, request: RequestHead | MalformedMessage) -> Exchange:
-        known = isinstance(request, RequestHead)
+        head = request if isinstance(request, RequestHead) else RequestHead()
         return Exchange(
             request_id=next(self._ids),
             time=time.time(),
             started=time.perf_counter(),
             source=connection.peer,
-            method=request.method if known else "",
-            path=request.path if known else "",
-            fields=request.fields if known else {},
-            more=request.more if known else [],
+            method=head.method,
+            path=head.path,
+            fields=head.fields,
+            more=head.more,
             local_host=connection.local[0],
             port=port,
             secure=connection.secure,
         )
 
-    def _match(self, plan: Plan, port: int, exchange: Exchange, request: RequestHead) -> tuple[RoutePlan, Door]:
-        hosts = plan.binds.get(port)
+    def _admit(self, plan: Plan, exchange: Exchange, request: RequestHead) -> Admission:
+        """What the head alone decides: route, principal, session. Raises Refusal."""
+        route, door = self._match(plan, exchange, request)
+        exchange.route = route.route.name
+        verdict = judge_head(route.policies, exchange)
+        if verdict.refusal is not None:
+            raise self._judged(exchange, verdict, verdict.refusal)
+        _check_door(door, request)
+        for name, _ in request.more:
+            if name in _SINGLE:
+                raise refuse(f"{name.decode()} stands more than once")
+        admission = Admission(plan, route, verdict.until)
+        if request.method == "POST":
+            _check_media(request)
+        version = request.fields.get(b"mcp-protocol-version")
+        admission.modern = is_modern(version, None)
+        token = request.fields.get(b"mcp-session-id")
+        if token is not None and not admission.modern:
+            self._enter(admission, exchange, token)
+        elif version is not None:
+            exchange.revision = version.decode("latin-1")
+        admission.facts = copy(exchange)
+        admission.record = facts(exchange)
+        admission.lines = route.request_headers.lines(
+            request, None if admission.session is None else admission.session.upstream
+        )
+        request.memo = admission
+        return admission
+
+    def _enter(self, admission: Admission, exchange: Exchange, token: bytes) -> None:
+        session = admission.plan.sessions.open(token, admission.route.route.key, exchange)
+        admission.session, admission.session_token = session, token
+        admission.until = min(admission.until, session.expires)
+        exchange.revision = session.revision
+        exchange.client = session.client
+
+    def _match(self, plan: Plan, exchange: Exchange, request: RequestHead) -> tuple[RoutePlan, Door]:
+        hosts = plan.binds.get(exchange.port)
         if hosts is None or request.path.startswith(_WELL_KNOWN):
             raise Refusal(FailureClass.NOT_FOUND, "no such document" if hosts else "the listener was removed")
         host = request.fields.get(b"host", b"").decode("ascii")
         router = hosts.find(split_authority(host)[0])
         if router is None:
-            text = f"no listener on port {port} has the hostname {host!r}; set listeners[].hostname"
+            text = f"no listener on port {exchange.port} has the hostname {host!r}; set listeners[].hostname"
             log.info("%s refused: %s", exchange.request_id, text)
             raise Refusal(FailureClass.NOT_FOUND, text)
         found = router.find(request.method, request.path, request.query, request.fields)
@@ -122,7 +159,7 @@ class DataPlane:
             raise Refusal(FailureClass.NOT_FOUND, "no route matches")
         return found
 
-    def _judged(self, exchange: Exchange, verdict: Verdict) -> Refusal:
+    def _judged(self, exchange: Exchange, verdict: Verdict, refusal: Refusal) -> Refusal:
         log.info(
             "%s refused by %s: %s%s",
             exchange.request_id,
@@ -130,95 +167,74 @@ class DataPlane:
             verdict.reason,
             f"; to change this, set {verdict.setting}" if verdict.setting else "",
         )
-        return verdict.refusal or Refusal(FailureClass.DENIED, verdict.reason)
+        return refusal
 
-    async def _forward(self, plan: Plan, call: Call) -> None:
-        head = call.head
-        if head.more:
-            for name, _ in head.more:
-                if name in _SINGLE:
-                    raise refuse(f"{name.decode()} stands more than once")
+    async def _forward(self, call: Call) -> None:
+        head, admission, connection = call.head, call.admission, call.connection
         body: bytes | None = None
         if head.method == "POST":
-            body = await self._read_message(plan, call)
-        else:
-            call.modern = is_modern(head.fields.get(b"mcp-protocol-version"), None)
-        self._find_session(call)
-        lines = call.route.request_headers.lines(head, call.session.upstream if call.session is not None else None)
-        upstream = call.route.upstream
-        reply = upstream.send_now(head.method, lines, body) or await upstream.send(head.method, lines, body)
+            limit = admission.route.route.body_bytes
+            body = connection.body_now(limit)
+            if body is None:
+                body = await connection.read_body(limit)
+            call.exchange.bytes_in = len(body)
+            depth = admission.plan.snapshot.limits.json_depth
+            big = len(body) > _INLINE_JUDGING
+            self._note(call, await asyncio.to_thread(parse, body, depth) if big else parse(body, depth))
+        upstream = admission.route.upstream
+        reply = upstream.send_now(head.method, admission.lines, body)
+        if reply is None:
+            reply = await upstream.send(head.method, admission.lines, body)
         if call.modern or head.method == "GET":
-            call.connection.on_gone = reply.cancel
-        if call.connection.gone and call.connection.on_gone is not None:
-            reply.cancel()
+            connection.on_gone = reply.cancel
+            if connection.gone:
+                reply.cancel()
         try:
             response = await reply.head()
             if response.status in (307, 308):
-                reply, response = await self._redirected(call, reply, response, lines, body)
-            call.exchange.status = response.status
-            call.exchange.first_byte = time.perf_counter()
-            await self._deliver(call, reply, response)
+                reply, response = await self._redirected(call, reply, response, body)
+            call.exchange.record_head(response.status)
+            if reply.complete and (answer := whole_answer(call, reply, response)) is not None:
+                admission.plan.commit(call.record(), answer)
+            else:
+                await self._deliver(call, reply, response)
         except UpstreamError:
             reply.cancel()
-            if call.connection.gone:
+            if connection.gone:
                 raise ClientClosed from None
             raise
         except BaseException:
             reply.cancel()
             raise
 
-    async def _read_message(self, plan: Plan, call: Call) -> bytes:
-        """The body of a POST, judged: envelope, era, array rule, mirrored headers. Raises Refusal."""
-        head, exchange, route = call.head, call.exchange, call.route.route
-        if media_type(head.fields) != JSON:
-            raise Refusal(FailureClass.UNSUPPORTED, "Content-Type is not application/json")
-        if head.fields.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise Refusal(FailureClass.UNSUPPORTED, "a request body must not have a content coding")
-        body = await call.connection.read_body(route.body_bytes)
-        exchange.bytes_in = len(body)
-        depth = plan.snapshot.limits.json_depth
-        if len(body) > _INLINE_JUDGING:
-            message = await asyncio.to_thread(parse, body, depth)
-        else:
-            message = parse(body, depth)
-        version = head.fields.get(b"mcp-protocol-version")
+    def _note(self, call: Call, message: Envelope | list[Envelope]) -> None:
+        """What the body says: into the exchange, and held against the head. Raises Refusal."""
+        exchange = call.exchange
         if isinstance(message, list):
-            self._find_session(call)
-            if call.session is None or call.session.revision != BATCHES:
+            session = call.admission.session
+            if session is None or session.revision != BATCHES:
                 raise refuse(f"an array of messages; only sessions of revision {BATCHES} have them")
             call.expects = any(element.is_request for element in message)
             exchange.rpc_method = ",".join(element.method for element in message if element.method)
-            return body
-        self._note(call, message, version)
-        call.modern = is_modern(version, message)
-        if call.modern:
-            check_mirrors(head.fields, head.more, message)
-        return body
-
-    def _note(self, call: Call, message: Envelope, version: bytes | None) -> None:
-        exchange = call.exchange
+            return
         call.message = message
-        call.expects = message.is_request
         exchange.rpc_method = message.method
         exchange.rpc_target = message.target or ""
-        exchange.client = message.client
-        exchange.revision = message.version or (version or b"").decode("latin-1")
-        if message.is_request:
+        if message.id is not None and message.method:
+            call.expects = True
             exchange.rpc_id = message.id
-
-    def _find_session(self, call: Call) -> None:
-        token = call.head.fields.get(b"mcp-session-id")
-        if token is None or call.modern or call.session is not None:
-            return
-        session = self._sessions.open(token, call.route.route.key, call.exchange)
-        call.session, call.session_token = session, token
-        call.exchange.revision = session.revision
-        call.exchange.client = session.client
+        if message.client:
+            exchange.client = message.client
+        if message.version is not None:
+            exchange.revision = message.version
+        if call.modern or is_modern(None, message):
+            call.modern = True
+            check_mirrors(exchange.fields, exchange.more, message)
 
     # -- after the backend
 
     async def _redirected(
-        self, call: Call, reply: Reply, response: ResponseHead, lines: bytes, body: bytes | None
+        self, call: Call, reply: Reply, response: ResponseHead, body: bytes | None
     ) -> tuple[Reply, ResponseHead]:
         """Follow 307 and 308 once, on the same origin (RFC 9110 section 15.4): SDK servers so ask for a missing slash."""
         location = response.fields.get(b"location", b"")
@@ -226,7 +242,7 @@ class DataPlane:
         reply.cancel()
         if path is None:
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, f"the backend redirects ({response.status}) to elsewhere")
-        following = await call.route.upstream.send(call.head.method, lines, body, path)
+        following = await call.route.upstream.send(call.head.method, call.admission.lines, body, path)
         if call.connection.on_gone is not None:
             call.connection.on_gone = following.cancel
         try:
@@ -251,15 +267,15 @@ class DataPlane:
 
     # -- when it does not work
 
-    def _refuse(self, connection: ServerConnection, exchange: Exchange, route: RoutePlan | None, refusal: Refusal) -> None:
+    def _refuse(self, connection: ServerConnection, exchange: Exchange, admission: Admission | None, refusal: Refusal) -> None:
         exchange.fail(refusal.failure, refusal.detail)
-        self._answer(connection, exchange, route, refusal.failure, refusal)
+        self._answer(connection, exchange, admission, refusal.failure, refusal)
 
     def _answer(
         self,
         connection: ServerConnection,
         exchange: Exchange,
-        route: RoutePlan | None,
+        admission: Admission | None,
         failure: FailureClass,
         refusal: Refusal | None = None,
     ) -> None:
@@ -269,7 +285,7 @@ class DataPlane:
         if connection.begun:
             self._record(exchange, connection.abort)
             return
-        added = route.response_headers.added if route is not None else b""
+        added = admission.route.response_headers.added if admission is not None else b""
         own = own_answer(exchange, failure, refusal, added)
         exchange.status = own.status
         exchange.bytes_out = len(own.body)
@@ -283,7 +299,17 @@ class DataPlane:
 
     def _record(self, exchange: Exchange, then: Callable[[], None]) -> None:
         exchange.recorded = True
-        self._journal.commit(encode(exchange, time.perf_counter()), then)
+        self.plan.commit(encode(exchange, time.perf_counter()), then)
+
+
+def _known(plan: Plan, request: RequestHead | MalformedMessage, now: float) -> Admission | None:
+    """What was decided when the client sent this head before.
+
+    A client on a kept connection sends the same head again and again; what was decided for it holds under the same plan
+    until a token or the session expires. (The wire remembers heads for each connection, so addresses are the same.)
+    """
+    known = request.memo if isinstance(request, RequestHead) else None
+    return known if isinstance(known, Admission) and known.plan is plan and known.until > now else None
 
 
 def _check_door(door: Door, request: RequestHead) -> None:
@@ -294,6 +320,13 @@ def _check_door(door: Door, request: RequestHead) -> None:
         raise Refusal(FailureClass.UNSUPPORTED, "HTTP+SSE is not served yet", status=501)
     if request.method not in _METHODS:
         raise Refusal(FailureClass.UNSUPPORTED, f"method {request.method}", status=405, headers=_ALLOW)
+
+
+def _check_media(request: RequestHead) -> None:
+    if media_type(request.fields) != JSON:
+        raise Refusal(FailureClass.UNSUPPORTED, "Content-Type is not application/json")
+    if request.fields.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Refusal(FailureClass.UNSUPPORTED, "a request body must not have a content coding")
 
 
 def _malformed(error: MalformedMessage) -> Refusal:

@@ -12,8 +12,11 @@ from moongate.policies.headers import HeaderModifier
 from moongate.policies.pipeline import head_policies
 from moongate.proxy.forward import RequestHeaders, ResponseHeaders
 from moongate.proxy.match import Hosts, Router
+from moongate.proxy.sessions import Sessions
 from moongate.upstreams.base import Upstream
 
+# Takes a record, and what is to happen once it is written.
+Commit = Callable[[bytes, Callable[[], None]], None]
 # Makes the upstream of a route; the bytes are the header lines that every request to it carries.
 UpstreamFactory = Callable[[Route, bytes], Upstream]
 
@@ -31,9 +34,11 @@ class RoutePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything one request needs; `binds` is by configured port."""
+    """Everything one request needs; `binds` is by configured port, `commit` the journal's."""
 
     snapshot: Snapshot
+    sessions: Sessions
+    commit: Commit
     binds: dict[int, Hosts[Router[RoutePlan]]]
     upstreams: tuple[Upstream, ...]
 
@@ -43,7 +48,7 @@ class Plan:
             upstream.close()
 
 
-def build_plan(snapshot: Snapshot, connect: UpstreamFactory) -> Plan:
+def build_plan(snapshot: Snapshot, connect: UpstreamFactory, sessions: Sessions, commit: Commit) -> Plan:
     """Compile. Raises StartError (what `connect` raises: certificates, proxies)."""
     tokens = Tokens(snapshot.tokens)
     upstreams: list[Upstream] = []
@@ -66,4 +71,4 @@ def build_plan(snapshot: Snapshot, connect: UpstreamFactory) -> Plan:
             router = Router([(match, plan) for route, plan in plans for match in route.matches])
             listeners.append((listener.hostname, router))
         binds[bind.port] = Hosts(listeners)
-    return Plan(snapshot, binds, tuple(upstreams))
+    return Plan(snapshot, sessions, commit, binds, tuple(upstreams))

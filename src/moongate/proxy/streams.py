@@ -12,7 +12,8 @@ from functools import partial
 
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
 from moongate.protocol.jsonrpc import read_answer
-from moongate.proxy.answer import MAX_ERROR_BODY, Call, drain, upstream_coding
+from moongate.proxy.answer import MAX_ERROR_BODY, drain, upstream_coding
+from moongate.proxy.call import Call
 from moongate.proxy.reply import failure_body
 from moongate.upstreams.base import Reply
 from moongate.wire.deadlines import NEVER, Deadlines
@@ -84,7 +85,10 @@ class EventRelay:
                 self._reply.cancel()
                 return
             call.exchange.fail(FailureClass.CLIENT_CLOSED, "the client went away")
-            await drain(call, self._reply)
+            if self._resumable:
+                self._reply.cancel()
+            else:
+                await drain(call, self._reply)
             raise
         finally:
             if self._heartbeat is not None:
@@ -130,7 +134,8 @@ class EventRelay:
             return
         event = parse_event(block)
         self._started = self._started or event.fields
-        self._resumable = self._resumable or bool(event.id)
+        if event.id and not self._resumable:
+            self._resume_elsewhere()
         if call.expects and not self._answered and event.data and (answer := read_answer(event.data)) is not None:
             if answer.method is None:
                 self._answered = True
@@ -138,12 +143,19 @@ class EventRelay:
                 await self._recorded(len(block))
         self._send(block)
 
+    def _resume_elsewhere(self) -> None:
+        """The stream carries event ids: a client that hangs up comes back for it, and the backend must see that it is gone."""
+        self._resumable = True
+        self._call.connection.on_gone = self._reply.cancel
+        if self._call.connection.gone:
+            self._reply.cancel()
+
     async def _recorded(self, size: int, phase: str = "") -> None:
         exchange = self._call.exchange
         written = asyncio.get_running_loop().create_future()
         exchange.recorded = True
         exchange.bytes_out += size
-        self._call.commit(self._call.record(phase), partial(written.set_result, None))
+        self._call.admission.plan.commit(self._call.record(phase), partial(written.set_result, None))
         await written
         exchange.bytes_out -= size  # counted again when it is sent
 
@@ -220,7 +232,7 @@ class EventRelay:
             return
         self._call.exchange.recorded = True
         phase = "" if self._call.expects else "close"
-        self._call.commit(self._call.record(phase), partial(connection.end, last))
+        self._call.admission.plan.commit(self._call.record(phase), partial(connection.end, last))
 
     def _abort(self) -> None:
-        self._call.finish(self._call.connection.abort)
+        self._call.admission.plan.commit(self._call.record(), self._call.connection.abort)

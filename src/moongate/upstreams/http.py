@@ -38,7 +38,8 @@ class HttpReply:
         """The response's head within the first-byte limit."""
         connection = self._connection
         connection.deadline = self._first_byte
-        head = await connection.response()
+        while (head := connection.head) is None:
+            await connection.more()
         connection.deadline = NEVER
         return head
 

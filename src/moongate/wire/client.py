@@ -41,6 +41,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport
         self._buffer = b""
+        self._last: ResponseHead | None = None
         self._body: Body | None = None
         self._pieces: list[bytes] = []
         self._waiting = 0
@@ -69,18 +70,34 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(FailureClass.UPSTREAM_PROTOCOL, error.detail)
 
     def _find_head(self) -> None:
+        last = self._last
+        if last is not None and last.repeat is not None and (again := last.repeat.match(self._buffer)) is not None:
+            last.length, end = again
+            self._begin(last, end)
+            return
         while end := find_head_end(self._buffer, MAX_HEAD):
             head = parse_response(self._buffer[:end], MAX_FIELDS)
-            rest, self._buffer = self._buffer[end:], b""
             if head.status == SWITCHING_PROTOCOLS:
                 self._fail(FailureClass.UPSTREAM_PROTOCOL, "the backend switched protocols unasked")
                 return
-            if head.status >= 200:  # noqa: PLR2004 - interim responses (1xx) are read over
-                self.head = head
-                self._body = _body(head)
-                self._take(self._body.feed(rest) if rest else b"")
+            if head.status >= 200:
+                self._last = head
+                self._begin(head, end)
                 return
-            self._buffer = rest
+            self._buffer = self._buffer[end:]  # interim responses (1xx) are read over
+
+    def _begin(self, head: ResponseHead, end: int) -> None:
+        self.head = head
+        rest, self._buffer = self._buffer[end:], b""
+        if head.length is not None and len(rest) == head.length:  # all of it is here, as of nearly every answer
+            self.complete = True
+            self.received = len(rest)
+            if rest:
+                self._pieces.append(rest)
+            self._wake()
+            return
+        self._body = _body(head)
+        self._take(self._body.feed(rest) if rest else b"")
 
     def _take(self, payload: bytes) -> None:
         body = cast("Body", self._body)
@@ -149,7 +166,7 @@ class UpstreamConnection(asyncio.Protocol):
     async def response(self) -> ResponseHead:
         """The response's head. Raises UpstreamError. A short answer is usually complete when this returns."""
         while (head := self.head) is None:
-            await self._more()
+            await self.more()
         return head
 
     async def read(self) -> bytes:
@@ -157,7 +174,7 @@ class UpstreamConnection(asyncio.Protocol):
         while not self._pieces:
             if self.complete:
                 return b""
-            await self._more()
+            await self.more()
         return self.take()
 
     def take(self) -> bytes:
@@ -170,7 +187,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._transport.resume_reading()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _more(self) -> asyncio.Future[None]:
+    def more(self) -> asyncio.Future[None]:
         """Wakes whoever awaits it when something has happened. Raises UpstreamError if nothing can happen any more."""
         if self._error is not None:
             raise self._error
@@ -319,7 +336,7 @@ async def _tunnel(connection: UpstreamConnection, origin: Origin, loop: asyncio.
         lines += [b"proxy-authorization: ", origin.proxy_authorization, b"\r\n"]
     connection.start(b"".join([*lines, b"\r\n"]), b"")
     head = await connection.response()
-    if not 200 <= head.status < 300:  # noqa: PLR2004 - the class of successful statuses
+    if not 200 <= head.status < 300:
         connection.close()
         raise UpstreamError(FailureClass.UPSTREAM_CONNECT, f"the proxy answered CONNECT with {head.status}")
     inner = UpstreamConnection(loop)

@@ -25,6 +25,7 @@ _REQUEST_LINE = re.compile(
     rb" HTTP/1\.([01])"
 )
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
+_LENGTH_LINE = re.compile(rb"\r\n[Cc][Oo][Nn][Tt][Ee][Nn][Tt]-[Ll][Ee][Nn][Gg][Tt][Hh]: ?([0-9]{1,18})(?=\r\n)")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%0[0-9A-Fa-f]|%1[0-9A-Fa-f]|%7[Ff]")
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 
@@ -74,9 +75,12 @@ class Head:
 
 
 class RequestHead(Head):
-    """`target` is origin-form or `*`; `path` and `query` (None: no question mark) are its halves, not decoded."""
+    """`target` is origin-form or `*`; `path` and `query` (None: no question mark) are its halves, not decoded.
 
-    __slots__ = ("chunked", "keep_alive", "length", "method", "path", "query", "target")
+    `repeat` recognises the same head when it comes again; `memo` is what the handler wants to remember with it then.
+    """
+
+    __slots__ = ("chunked", "keep_alive", "length", "memo", "method", "path", "query", "repeat", "target")
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,12 +91,17 @@ class RequestHead(Head):
         self.length = 0
         self.chunked = False
         self.keep_alive = True
+        self.repeat: Repeat | None = None
+        self.memo: object = None
 
 
 class ResponseHead(Head):
-    """`length` None: the body is chunked, or ends with the connection when `chunked` is False too."""
+    """`length` None: the body is chunked, or ends with the connection when `chunked` is False too.
 
-    __slots__ = ("chunked", "keep_alive", "length", "status")
+    `repeat` recognises the same head when it comes again; `memo` is what the reader wants to remember with it then.
+    """
+
+    __slots__ = ("chunked", "keep_alive", "length", "memo", "repeat", "status")
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,6 +109,43 @@ class ResponseHead(Head):
         self.length: int | None = None
         self.chunked = False
         self.keep_alive = True
+        self.repeat: Repeat | None = None
+        self.memo: object = None
+
+
+class Repeat:
+    """Recognises a head that differs from one judged before in nothing but the digits of its Content-Length.
+
+    A peer on a kept connection says the same thing again and again; comparing bytes costs a tenth of parsing them.
+    """
+
+    __slots__ = ("_after", "_before", "_same", "_whole")
+
+    def __init__(self, before: bytes, digits: bytes, after: bytes) -> None:
+        self._before = before
+        self._after = after
+        self._whole = before + digits + after
+        self._same = (int(digits), len(self._whole))
+
+    @classmethod
+    def of(cls, raw: bytes) -> Repeat | None:
+        """For a head that was parsed; None for one without a Content-Length."""
+        match = _LENGTH_LINE.search(raw)
+        return None if match is None else cls(raw[: match.start(1)], match[1], raw[match.end(1) :])
+
+    def match(self, buffer: bytes) -> tuple[int, int] | None:
+        """Content-Length and the index behind the head, if `buffer` begins with the same head; else None."""
+        if buffer.startswith(self._whole):
+            return self._same
+        before, after = self._before, self._after
+        if not buffer.startswith(before):
+            return None
+        start = len(before)
+        end = buffer.find(b"\r", start, start + MAX_LENGTH_DIGITS + 1)
+        digits = buffer[start:end]
+        if end < 0 or not digits.isdigit() or not buffer.startswith(after, end):
+            return None
+        return int(digits), end + len(after)
 
 
 def _keep_alive(head: Head) -> bool:
@@ -142,6 +188,8 @@ def parse_request(raw: bytes, max_fields: int) -> RequestHead:
     head.method, head.target, head.path, head.query, head.minor = _request_line(raw[: raw.find(b"\r\n")])
     _feed(httptools.HttpRequestParser(head), head, raw, max_fields)
     _frame_request(head)
+    if head.length:
+        head.repeat = Repeat.of(raw)
     return head
 
 
@@ -207,6 +255,8 @@ def parse_response(raw: bytes, max_fields: int) -> ResponseHead:
     if head.status < 200 or head.status in (204, 304):
         head.length, head.chunked = 0, False
     head.keep_alive = _keep_alive(head) and (head.chunked or head.length is not None)
+    if head.length and head.status == 200:
+        head.repeat = Repeat.of(raw)
     return head
 
 

@@ -94,6 +94,7 @@ class ServerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._buffer = b""
         self._head: RequestHead | None = None
+        self._last: RequestHead | None = None
         self._body: Body | None = None
         self._received: list[bytes] = []
         self._size = 0
@@ -211,12 +212,17 @@ class ServerConnection(asyncio.Protocol):
         if self._buffer.startswith(b"\r\n"):  # RFC 9112 section 2.2: one empty line before a request is forgiven
             self._buffer = self._buffer[2:]
         try:
-            end = find_head_end(self._buffer, limits.head_bytes)
-            if not end:
-                if self.deadline > (limit := self._loop.time() + limits.head_seconds):
-                    self.deadline = limit
-                return
-            head = parse_request(self._buffer[:end], limits.header_count)
+            last = self._last
+            if last is not None and last.repeat is not None and (again := last.repeat.match(self._buffer)) is not None:
+                head = last
+                head.length, end = again
+            else:
+                end = find_head_end(self._buffer, limits.head_bytes)
+                if not end:
+                    if self.deadline > (limit := self._loop.time() + limits.head_seconds):
+                        self.deadline = limit
+                    return
+                head = self._last = parse_request(self._buffer[:end], limits.header_count)
             rest = self._buffer[end:]
             self._buffer = b""
             self._head = head
@@ -273,6 +279,15 @@ class ServerConnection(asyncio.Protocol):
         if not self._reading and not self.gone:
             self._reading = True
             self._transport.resume_reading()
+
+    def body_now(self, limit: int) -> bytes | None:
+        """The whole request body if all of it is here, else None: then `read_body` waits for it. Spares a coroutine."""
+        if self._body is not None or self._size or len(self._received) > 1:
+            return None
+        body = self._received.pop() if self._received else b""
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
 
     async def read_body(self, limit: int) -> bytes:
         """The whole request body. Raises MalformedMessage (413 over `limit` bytes, 408 too slow, 400), ClientClosed."""

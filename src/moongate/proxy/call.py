@@ -1,0 +1,111 @@
+"""What one request takes along on its way: what its head alone decides (`Admission`), and what is found out later (`Call`)."""
+
+from __future__ import annotations
+
+import time
+
+from moongate.audit.record import encode
+from moongate.errors import FailureClass
+from moongate.model.exchange import Exchange
+from moongate.protocol.jsonrpc import (
+    Answer,
+    Envelope,
+    error_code,
+    negotiated_version,
+    tool_failed,
+    tool_failure,
+)
+from moongate.protocol.sealed import Session
+from moongate.proxy.plan import Plan, RoutePlan
+from moongate.wire.messages import RequestHead, ResponseHead
+from moongate.wire.server import ServerConnection
+
+
+class Admission:
+    """What was decided about a head. It holds for the same head on the same connection under the same plan, `until` (Unix time).
+
+    `facts` is an exchange as it stood then, to be copied, `record` what its records have in common; `lines` are the header lines that go to the backend. `modern`: the
+    version header says so.
+    """
+
+    __slots__ = ("facts", "lines", "modern", "plan", "record", "route", "session", "session_token", "until")
+
+    def __init__(self, plan: Plan, route: RoutePlan, until: float) -> None:
+        self.plan = plan
+        self.route = route
+        self.until = until
+        self.facts: Exchange
+        self.record = b""
+        self.modern = False
+        self.session: Session | None = None
+        self.session_token: bytes | None = None
+        self.lines = b""
+
+
+class Call:
+    """One request after its admission. `expects`: an answer to a JSON-RPC request is due."""
+
+    __slots__ = ("admission", "connection", "exchange", "expects", "head", "message", "modern")
+
+    def __init__(self, connection: ServerConnection, head: RequestHead, exchange: Exchange, admission: Admission) -> None:
+        self.connection = connection
+        self.head = head
+        self.exchange = exchange
+        self.admission = admission
+        self.modern = admission.modern
+        self.expects = False
+        self.message: Envelope | None = None
+
+    @property
+    def route(self) -> RoutePlan:
+        """The route it takes."""
+        return self.admission.route
+
+    @property
+    def initializing(self) -> bool:
+        """Whether the answer opens a session, so that its revision must be known before its head leaves."""
+        return self.message is not None and self.message.method == "initialize" and not self.modern
+
+    def lines(self, head: ResponseHead) -> bytes:
+        """The header lines of the answer: what passes (`memo` may remember it), the request id, the client's own session id."""
+        passed = head.memo if isinstance(head.memo, bytes) else self.admission.route.response_headers.lines(head)
+        request_id = self.exchange.request_id.encode()
+        upstream = head.fields.get(b"mcp-session-id")
+        if upstream is None or self.modern:
+            return b"%bx-request-id: %b\r\n" % (passed, request_id)
+        return b"%bx-request-id: %b\r\nmcp-session-id: %b\r\n" % (passed, request_id, self._session_id(upstream))
+
+    def _session_id(self, upstream: bytes) -> bytes:
+        admission = self.admission
+        if admission.session is not None and admission.session_token is not None and admission.session.upstream == upstream:
+            return admission.session_token
+        return admission.plan.sessions.create(upstream, admission.route.route.key, self.exchange)
+
+    def record(self, phase: str = "") -> bytes:
+        """The exchange as it stands, as one line of the journal."""
+        exchange = self.exchange
+        if self.connection.gone and self.expects:
+            exchange.fail(FailureClass.CLIENT_CLOSED, "the client went away before its answer")
+        exchange.recorded = True
+        return encode(exchange, time.perf_counter(), phase, self.admission.record)
+
+    def inspect(self, answer: Answer) -> None:
+        """Note in the exchange how the call itself ended."""
+        exchange = self.exchange
+        if answer.error is not None:
+            exchange.rpc_code = int(answer.error.code)
+            exchange.fail(FailureClass.JSONRPC_ERROR, "")
+        elif exchange.rpc_method == "tools/call":
+            if tool_failed(answer):
+                exchange.fail(FailureClass.TOOL_ERROR, "")
+        elif self.initializing:
+            exchange.revision = negotiated_version(answer) or exchange.revision
+
+    def inspect_windows(self, first: bytes, last: bytes) -> None:
+        """The same for an answer too long to be held: its first and last bytes tell, in all that SDKs write."""
+        code = error_code(first)
+        if code is not None:
+            self.exchange.rpc_code = code
+            self.exchange.fail(FailureClass.JSONRPC_ERROR, "")
+        elif self.exchange.rpc_method == "tools/call" and (tool_failure(last) or tool_failure(first)):
+            self.exchange.fail(FailureClass.TOOL_ERROR, "")
