@@ -1,7 +1,7 @@
 """The only place that builds objects and joins the planes; no logic of its own.
 
-`Runtime` holds the listening sockets, the data plane, and what both need. `apply` puts a snapshot into force: new sockets
-are opened before anything is swapped, so that a port that cannot be had leaves everything as it was.
+`Runtime` holds the listening sockets, the data plane, and what both need. `apply` puts a snapshot into force: new
+sockets are opened before anything is swapped, so that a port that cannot be had leaves everything as it was.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ import asyncio
 import errno
 import logging
 import os
+import signal
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from moongate.audit.journal import Journal
 from moongate.audit.redact import RedactingFormatter, Redactor
+from moongate.control.compile import CompileOptions, compile_documents
+from moongate.control.files import load
+from moongate.control.publish import Publisher
 from moongate.control.secrets import load_key
 from moongate.errors import StartError
 from moongate.model.snapshot import Bind, Route, Snapshot
@@ -51,6 +55,19 @@ class OpenBind:
         """Accept no more."""
         for listening in self.sockets.values():
             listening.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the operator wrote: files, and what the command line says beside them."""
+
+    paths: tuple[Path, ...]
+    options: CompileOptions
+    environ: Mapping[str, str]
+
+    def read(self) -> Snapshot:
+        """Raises ConfigError."""
+        return compile_documents(load(self.paths, self.environ), self.options)
 
 
 class Runtime:
@@ -109,6 +126,32 @@ class Runtime:
         await self.tasks.close()
         self.plane.plan.close()
         self.journal.close()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is in force."""
+        return self.plane.plan.snapshot
+
+    async def serve(self, source: Source, started: Callable[[], None]) -> None:
+        """Serve until SIGTERM or SIGINT; SIGHUP and changed files reload. Raises ConfigError, StartError."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        await self.start(source.read())
+        publisher = Publisher(source.paths, source.read, self.apply, self.refresh)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.tasks.spawn(publisher.publish(), "reload"))
+        self.tasks.spawn(publisher.watch(), "watch files")
+        started()
+        for warning in self.snapshot.warnings:
+            log.warning("%s", warning)
+        await stopping.wait()
+        log.info("stopping: finishing what is in flight (at most %g s)", self.snapshot.limits.drain_seconds)
+        # A second signal ends it at once, the usual way.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        await self.stop()
 
     def _plan(self, snapshot: Snapshot) -> Plan:
         return build_plan(snapshot, self._connect, self._sessions, self.journal.commit)
@@ -197,6 +240,15 @@ class Runtime:
                 await self._open_socket(current, host, optional=True)
         for host in current.sockets.keys() - set(bind.hosts):
             current.sockets.pop(host).close()
+
+
+def log_to_stderr(level: str) -> None:
+    """Lines on standard error, without secrets. `level`: debug, info, warning or error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.getLevelNamesMapping()[level.upper()])
 
 
 def _certificate_files(bind: Bind) -> dict[str, tuple[str, str]]:

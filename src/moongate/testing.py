@@ -1,7 +1,7 @@
 """Shipped fakes: what tests of Moongate, and of what is built on it, share.
 
-`gateway` runs a whole data plane in this process from the text of a configuration file. `Backend` is a scripted upstream:
-it accepts real connections, remembers every request byte for byte, and answers what the test says.
+`gateway` runs a whole data plane in this process from the text of a configuration file. `Backend` is a scripted
+upstream: it accepts real connections, remembers every request byte for byte, and answers what the test says.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from moongate.control.compile import CompileOptions, compile_documents
 from moongate.control.files import load_texts
@@ -93,7 +94,7 @@ class Backend:
         self._tasks = Tasks("backend")
         self._server: asyncio.Server
 
-    async def __aenter__(self) -> Backend:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 27)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -154,7 +155,9 @@ class Gateway:
         """The journal's lines."""
         self.runtime.journal.flush()
         return [
-            line for path in sorted((self.data_dir / "journal").glob("*.jsonl")) for line in path.read_bytes().splitlines()
+            line
+            for path in sorted((self.data_dir / "journal").glob("*.jsonl"))
+            for line in path.read_bytes().splitlines()
         ]
 
 

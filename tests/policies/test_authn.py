@@ -15,7 +15,12 @@ from moongate.control.files import load_texts
 from moongate.testing import Backend, gateway
 from tests.proxy.talk import Answer, call, connected, pair, polite, records, run, until
 
-TOKENS = {"tokens": [{"name": "alice", "token": "alice-token"}, {"name": "bob", "sha256": hashlib.sha256(b"bob-token").hexdigest()}]}
+TOKENS = {
+    "tokens": [
+        {"name": "alice", "token": "alice-token"},
+        {"name": "bob", "sha256": hashlib.sha256(b"bob-token").hexdigest()},
+    ]
+}
 
 
 def basic(text: str) -> str:
@@ -24,24 +29,49 @@ def basic(text: str) -> str:
 
 
 GOOD = [
-    ("authorization", "Bearer alice-token"), ("Authorization", "bearer alice-token"), ("AUTHORIZATION", "BEARER alice-token"),
-    ("authorization", "Bearer   alice-token"), ("Authorization", f"Basic {basic('anything:alice-token')}"), ("authorization", f"bAsIc {basic(':alice-token')}"),
-    ("API-Key", "alice-token"), ("api-key", "alice-token"), ("Api-kEy", "alice-token"), ("X-API-Key", "alice-token"), ("x-api-key", "alice-token"),
-    ("X-API-KEY", "bob-token"), ("Authorization", "Bearer bob-token"),
-]  # fmt: skip
+    ("authorization", "Bearer alice-token"),
+    ("Authorization", "bearer alice-token"),
+    ("AUTHORIZATION", "BEARER alice-token"),
+    ("authorization", "Bearer   alice-token"),
+    ("Authorization", f"Basic {basic('anything:alice-token')}"),
+    ("authorization", f"bAsIc {basic(':alice-token')}"),
+    ("API-Key", "alice-token"),
+    ("api-key", "alice-token"),
+    ("Api-kEy", "alice-token"),
+    ("X-API-Key", "alice-token"),
+    ("x-api-key", "alice-token"),
+    ("X-API-KEY", "bob-token"),
+    ("Authorization", "Bearer bob-token"),
+]
 
 BAD = [
-    [], [("authorization", "Bearer wrong")], [("authorization", "Bearer")], [("authorization", "Bearer ")], [("authorization", "alice-token")],
-    [("authorization", "Token alice-token")], [("authorization", "Bearer Alice-Token")], [("authorization", f"Basic {basic('alice-token')}")],
-    [("authorization", f"Basic {basic('alice-token:')}")], [("authorization", "Basic alice-token")], [("authorization", "Basic !!!")], [("api-key", "")],
-    [("api-key", "Bearer alice-token")], [("x-api-key", "wrong")], [("authorization", "Bearer alice-token"), ("x-api-key", "bob-token")],
-    [("authorization", "Bearer alice-token"), ("api-key", "wrong")], [("api-key", "alice-token"), ("x-api-key", "bob-token")],
-    [("authorization", f"Basic {basic('alice:alice-token')}"), ("api-key", "bob-token")], [("authorization", "Bearer alice-token"), ("authorization", "Bearer alice-token")],
-    [("authorization", "Bearer alice-token"), ("Authorization", "Bearer wrong")], [("x-api-key", "wrong"), ("x-api-key", "alice-token")],
-    [("authorization", "Bearer alice-token, Bearer bob-token")], [("authorization", hashlib.sha256(b"alice-token").hexdigest())],
-    [("cookie", "token=alice-token")], [("proxy-authorization", "Bearer alice-token")],
+    [],
+    [("authorization", "Bearer wrong")],
+    [("authorization", "Bearer")],
+    [("authorization", "Bearer ")],
+    [("authorization", "alice-token")],
+    [("authorization", "Token alice-token")],
+    [("authorization", "Bearer Alice-Token")],
+    [("authorization", f"Basic {basic('alice-token')}")],
+    [("authorization", f"Basic {basic('alice-token:')}")],
+    [("authorization", "Basic alice-token")],
+    [("authorization", "Basic !!!")],
+    [("api-key", "")],
+    [("api-key", "Bearer alice-token")],
+    [("x-api-key", "wrong")],
+    [("authorization", "Bearer alice-token"), ("x-api-key", "bob-token")],
+    [("authorization", "Bearer alice-token"), ("api-key", "wrong")],
+    [("api-key", "alice-token"), ("x-api-key", "bob-token")],
+    [("authorization", f"Basic {basic('alice:alice-token')}"), ("api-key", "bob-token")],
+    [("authorization", "Bearer alice-token"), ("authorization", "Bearer alice-token")],
+    [("authorization", "Bearer alice-token"), ("Authorization", "Bearer wrong")],
+    [("x-api-key", "wrong"), ("x-api-key", "alice-token")],
+    [("authorization", "Bearer alice-token, Bearer bob-token")],
+    [("authorization", hashlib.sha256(b"alice-token").hexdigest())],
+    [("cookie", "token=alice-token")],
+    [("proxy-authorization", "Bearer alice-token")],
     [("authorization", "Negotiate x"), ("x-api-key", "alice-token")],
-]  # fmt: skip
+]
 
 
 @pytest.mark.requirement("PM-35", "PM-36", "PM-37", "PM-38", "PM-39")
@@ -84,7 +114,9 @@ def test_the_same_token_in_two_headers_passes() -> None:
 
     async def story() -> None:
         async with pair(polite, gateway_block=TOKENS) as (gate, _), connected(gate) as client:
-            assert (await client.ask(call(), {"authorization": "Bearer alice-token", "x-api-key": "alice-token"})).status == 200
+            assert (
+                await client.ask(call(), {"authorization": "Bearer alice-token", "x-api-key": "alice-token"})
+            ).status == 200
 
     run(story())
 
@@ -99,8 +131,11 @@ def test_the_switch_and_the_instances() -> None:
             {"name": "nowhere", "token": "nowhere-token", "instances": ["open"]},
         ]
     }
-    wanted = {"first": {None: 401, "alice": 200, "all": 200, "nowhere": 403}, "second": {None: 401, "alice": 403, "all": 200, "nowhere": 403},
-              "open": {None: 200, "alice": 200, "all": 200, "nowhere": 200, "wrong": 200}}  # fmt: skip
+    wanted = {
+        "first": {None: 401, "alice": 200, "all": 200, "nowhere": 403},
+        "second": {None: 401, "alice": 403, "all": 200, "nowhere": 403},
+        "open": {None: 200, "alice": 200, "all": 200, "nowhere": 200, "wrong": 200},
+    }
 
     async def story() -> None:
         async with Backend(polite) as backend:
@@ -138,16 +173,24 @@ def test_the_two_examples_combined() -> None:
 
     async def story() -> None:
         async with (
-            pair(polite, gateway_block={"prefix": "/gateway_prefix", **TOKENS}, headers={"Authorization": "Bearer backend-token"}) as (gate, backend),
+            pair(
+                polite,
+                gateway_block={"prefix": "/gateway_prefix", **TOKENS},
+                headers={"Authorization": "Bearer backend-token"},
+            ) as (gate, backend),
             connected(gate) as client,
         ):
-            answer = await client.ask(call(), {"Authorization": "Bearer alice-token"}, path="/gateway_prefix/one/v1/stream")
+            answer = await client.ask(
+                call(), {"Authorization": "Bearer alice-token"}, path="/gateway_prefix/one/v1/stream"
+            )
             assert answer.status == 200
             answer = await client.ask(call(), {"API-Key": "alice-token"}, path="/gateway_prefix/one/v1/stream")
             assert answer.status == 200
             assert [seen.fields["authorization"] for seen in backend.seen] == ["Bearer backend-token"] * 2
             assert all(b"alice-token" not in seen.head for seen in backend.seen)
-            assert (await client.ask(call(), {"Authorization": "Bearer backend-token"}, path="/gateway_prefix/one")).status == 401
+            assert (
+                await client.ask(call(), {"Authorization": "Bearer backend-token"}, path="/gateway_prefix/one")
+            ).status == 401
 
     run(story())
 
@@ -187,8 +230,12 @@ def test_a_deleted_token_is_refused_on_the_next_request() -> None:
     async def story() -> None:
         async with pair(polite, gateway_block=TOKENS) as (gate, backend), connected(gate) as client:
             assert (await client.ask(call(), {"x-api-key": "alice-token"})).status == 200
-            text = json.dumps({"gateway": {"tokens": TOKENS["tokens"][1:]}, "mcpServers": {"one": {"url": backend.url}}})
-            await gate.runtime.apply(compile_documents(load_texts([("f", text)], {}), CompileOptions(host="127.0.0.1", port=0)))
+            text = json.dumps(
+                {"gateway": {"tokens": TOKENS["tokens"][1:]}, "mcpServers": {"one": {"url": backend.url}}}
+            )
+            await gate.runtime.apply(
+                compile_documents(load_texts([("f", text)], {}), CompileOptions(host="127.0.0.1", port=0))
+            )
             assert (await client.ask(call(), {"x-api-key": "alice-token"})).status == 401
             assert (await client.ask(call(), {"x-api-key": "bob-token"})).status == 200
 

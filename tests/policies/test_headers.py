@@ -16,10 +16,18 @@ REQUESTS: list[tuple[dict[str, object], Lines, dict[str, list[str]]]] = [
     ({"set": {"X-API-Key": "k"}}, [("x-api-key", "mine"), ("X-Api-Key", "mine2")], {"x-api-key": ["k"]}),
     ({"set": {"User-Agent": "gate"}}, [("user-agent", "lynx")], {"user-agent": ["gate"]}),
     ({"add": {"User-Agent": "gate"}}, [("user-agent", "lynx")], {"user-agent": ["gate", "lynx"]}),
-    ({"remove": ["User-Agent", "ACCEPT-LANGUAGE"]}, [("user-agent", "lynx"), ("accept-language", "ca")], {"user-agent": [], "accept-language": []}),
+    (
+        {"remove": ["User-Agent", "ACCEPT-LANGUAGE"]},
+        [("user-agent", "lynx"), ("accept-language", "ca")],
+        {"user-agent": [], "accept-language": []},
+    ),
     ({"remove": ["traceparent"]}, [("Traceparent", "00-1"), ("traceparent", "00-2")], {"traceparent": []}),
     ({"set": {"X-Tide": "high"}}, [("connection", "x-tide"), ("x-tide", "low")], {"x-tide": ["high"]}),
-    ({"set": {"X-Tide": "high"}}, [("connection", "keep-alive"), ("connection", "x-tide, authorization")], {"x-tide": ["high"]}),
+    (
+        {"set": {"X-Tide": "high"}},
+        [("connection", "keep-alive"), ("connection", "x-tide, authorization")],
+        {"x-tide": ["high"]},
+    ),
     ({"add": {"X-Empty": ""}}, [], {"x-empty": [""]}),
     ({"set": {"X-Base": "over"}}, [], {"x-base": ["over"]}),
     ({"remove": ["x-base"]}, [], {"x-base": []}),
@@ -53,7 +61,10 @@ RESPONSES: list[tuple[dict[str, object], dict[str, list[str]]]] = [
     ({"set": {"Cache-Control": "no-store"}}, {"cache-control": ["no-store"], "x-tide": ["low"]}),
     ({"add": {"Server": "moon"}}, {"server": ["moon"]}),
     ({"add": {"Strict-Transport-Security": "max-age=9"}}, {"strict-transport-security": ["max-age=9"]}),
-    ({"set": {"Content-Type": "application/json; charset=utf-8"}}, {"content-type": ["application/json; charset=utf-8"]}),
+    (
+        {"set": {"Content-Type": "application/json; charset=utf-8"}},
+        {"content-type": ["application/json; charset=utf-8"]},
+    ),
 ]
 
 
@@ -67,7 +78,9 @@ def test_response_modifiers(modifier: dict[str, object], wanted: dict[str, list[
             if fails == "upstream":
                 exchange.reset()
             else:
-                await exchange.answer(result(), headers={"x-tide": "low", "server": "tide/1", "cache-control": "private"})
+                await exchange.answer(
+                    result(), headers={"x-tide": "low", "server": "tide/1", "cache-control": "private"}
+                )
 
         async with pair(script, responseHeaderModifier=modifier) as (gate, _), connected(gate) as client:
             answer = await client.ask(call(), {"content-type": "text/plain"} if fails == "refused" else {})

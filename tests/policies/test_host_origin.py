@@ -11,7 +11,13 @@ from moongate.policies.origin import OriginPolicy
 from tests.proxy.talk import call, connected, log_lines, pair, polite, records, run
 
 
-def exchange(fields: dict[str, str], *, local: str = "127.0.0.1", secure: bool = False, more: list[tuple[bytes, bytes]] | None = None) -> Exchange:
+def exchange(
+    fields: dict[str, str],
+    *,
+    local: str = "127.0.0.1",
+    secure: bool = False,
+    more: list[tuple[bytes, bytes]] | None = None,
+) -> Exchange:
     """A request with these header fields that came in on `local`."""
     return Exchange(
         request_id="r",
@@ -29,16 +35,38 @@ def exchange(fields: dict[str, str], *, local: str = "127.0.0.1", secure: bool =
 
 HOSTS = [
     # Host, the address that the connection came in on, whether it may.
-    ("127.0.0.1", "127.0.0.1", True), ("127.0.0.1:8000", "127.0.0.1", True), ("localhost", "127.0.0.1", True), ("LOCALHOST:1", "127.0.0.1", True),
-    ("localhost.", "127.0.0.1", True), ("[::1]:8000", "::1", True), ("localhost", "::1", True), ("127.0.0.1", "::1", True), ("[::1]", "127.0.0.1", True),
-    ("192.0.2.7:80", "192.0.2.7", True), ("192.0.2.7", "::ffff:192.0.2.7", True), ("[2001:db8::7]", "2001:db8::7", True),
-    ("moon.example", "192.0.2.7", True), ("MOON.example.:99", "192.0.2.7", True), ("moon.example", "127.0.0.1", True),
-    ("localhost", "192.0.2.7", False), ("127.0.0.1", "192.0.2.7", False), ("[::1]", "2001:db8::7", False),
-    ("evil.example", "127.0.0.1", False), ("evil.example", "192.0.2.7", False), ("192.0.2.8", "192.0.2.7", False), ("127.0.0.2", "127.0.0.1", False),
-    ("127.0.0.1.evil.example", "127.0.0.1", False), ("localhost.evil.example", "127.0.0.1", False), ("xmoon.example", "127.0.0.1", False),
-    ("sub.moon.example", "127.0.0.1", False), ("moon.example.evil", "127.0.0.1", False), ("0.0.0.0", "127.0.0.1", False), ("2130706433", "127.0.0.1", False),
-    ("127.1", "127.0.0.1", False), ("", "127.0.0.1", False),
-]  # fmt: skip
+    ("127.0.0.1", "127.0.0.1", True),
+    ("127.0.0.1:8000", "127.0.0.1", True),
+    ("localhost", "127.0.0.1", True),
+    ("LOCALHOST:1", "127.0.0.1", True),
+    ("localhost.", "127.0.0.1", True),
+    ("[::1]:8000", "::1", True),
+    ("localhost", "::1", True),
+    ("127.0.0.1", "::1", True),
+    ("[::1]", "127.0.0.1", True),
+    ("192.0.2.7:80", "192.0.2.7", True),
+    ("192.0.2.7", "::ffff:192.0.2.7", True),
+    ("[2001:db8::7]", "2001:db8::7", True),
+    ("moon.example", "192.0.2.7", True),
+    ("MOON.example.:99", "192.0.2.7", True),
+    ("moon.example", "127.0.0.1", True),
+    ("localhost", "192.0.2.7", False),
+    ("127.0.0.1", "192.0.2.7", False),
+    ("[::1]", "2001:db8::7", False),
+    ("evil.example", "127.0.0.1", False),
+    ("evil.example", "192.0.2.7", False),
+    ("192.0.2.8", "192.0.2.7", False),
+    ("127.0.0.2", "127.0.0.1", False),
+    ("127.0.0.1.evil.example", "127.0.0.1", False),
+    ("localhost.evil.example", "127.0.0.1", False),
+    ("xmoon.example", "127.0.0.1", False),
+    ("sub.moon.example", "127.0.0.1", False),
+    ("moon.example.evil", "127.0.0.1", False),
+    ("0.0.0.0", "127.0.0.1", False),
+    ("2130706433", "127.0.0.1", False),
+    ("127.1", "127.0.0.1", False),
+    ("", "127.0.0.1", False),
+]
 
 
 @pytest.mark.parametrize(("host", "local", "allowed"), HOSTS)
@@ -59,20 +87,33 @@ def test_http_1_0_without_host_passes() -> None:
 
 ORIGINS = [
     # Origin, Host, TLS, publicUrl, whether it may.
-    ("http://127.0.0.1:8000", "127.0.0.1:8000", False, None, True), ("http://moon.example", "moon.example", False, None, True),
-    ("http://moon.example:80", "moon.example", False, None, True), ("http://MOON.example", "moon.example:80", False, None, True),
-    ("https://moon.example", "moon.example", True, None, True), ("https://moon.example:443", "moon.example:443", True, None, True),
-    ("http://[::1]:8000", "[::1]:8000", False, None, True), ("https://gate.example", "127.0.0.1", False, "https://gate.example/base", True),
+    ("http://127.0.0.1:8000", "127.0.0.1:8000", False, None, True),
+    ("http://moon.example", "moon.example", False, None, True),
+    ("http://moon.example:80", "moon.example", False, None, True),
+    ("http://MOON.example", "moon.example:80", False, None, True),
+    ("https://moon.example", "moon.example", True, None, True),
+    ("https://moon.example:443", "moon.example:443", True, None, True),
+    ("http://[::1]:8000", "[::1]:8000", False, None, True),
+    ("https://gate.example", "127.0.0.1", False, "https://gate.example/base", True),
     ("https://gate.example:8443", "127.0.0.1", False, "https://gate.example:8443", True),
-    ("http://127.0.0.1:8001", "127.0.0.1:8000", False, None, False), ("https://moon.example", "moon.example", False, None, False),
-    ("http://moon.example", "moon.example", True, None, False), ("http://localhost:8000", "127.0.0.1:8000", False, None, False),
-    ("http://evil.example", "moon.example", False, None, False), ("http://moon.example.evil", "moon.example", False, None, False),
-    ("null", "moon.example", False, None, False), ("", "moon.example", False, None, False), ("*", "moon.example", False, None, False),
-    ("http://moon.example/", "moon.example", False, None, False), ("http://moon.example@evil.example", "moon.example", False, None, False),
-    ("http://moon.example http://evil.example", "moon.example", False, None, False), ("moon.example", "moon.example", False, None, False),
-    ("file://moon.example", "moon.example", False, None, False), ("http://gate.example", "127.0.0.1", False, "https://gate.example", False),
-    ("https://gate.example:444", "127.0.0.1", False, "https://gate.example", False), ("http://moon.example:8O", "moon.example", False, None, False),
-]  # fmt: skip
+    ("http://127.0.0.1:8001", "127.0.0.1:8000", False, None, False),
+    ("https://moon.example", "moon.example", False, None, False),
+    ("http://moon.example", "moon.example", True, None, False),
+    ("http://localhost:8000", "127.0.0.1:8000", False, None, False),
+    ("http://evil.example", "moon.example", False, None, False),
+    ("http://moon.example.evil", "moon.example", False, None, False),
+    ("null", "moon.example", False, None, False),
+    ("", "moon.example", False, None, False),
+    ("*", "moon.example", False, None, False),
+    ("http://moon.example/", "moon.example", False, None, False),
+    ("http://moon.example@evil.example", "moon.example", False, None, False),
+    ("http://moon.example http://evil.example", "moon.example", False, None, False),
+    ("moon.example", "moon.example", False, None, False),
+    ("file://moon.example", "moon.example", False, None, False),
+    ("http://gate.example", "127.0.0.1", False, "https://gate.example", False),
+    ("https://gate.example:444", "127.0.0.1", False, "https://gate.example", False),
+    ("http://moon.example:8O", "moon.example", False, None, False),
+]
 
 
 @pytest.mark.parametrize(("origin", "host", "secure", "public", "allowed"), ORIGINS)
@@ -119,7 +160,12 @@ def test_configured_names_are_let_in() -> None:
 
     async def story() -> None:
         async with pair(polite, gateway_block=block) as (gate, _), connected(gate) as client:
-            for host, status in (("moon.EXAMPLE:81", 200), ("gate.example", 200), ("localhost:1", 200), ("other.example", 403)):
+            for host, status in (
+                ("moon.EXAMPLE:81", 200),
+                ("gate.example", 200),
+                ("localhost:1", 200),
+                ("other.example", 403),
+            ):
                 assert (await client.ask(call(), host=host)).status == status
             assert (await client.ask(call(), {"origin": "https://gate.example"}, host="gate.example")).status == 200
 

@@ -1,4 +1,4 @@
-"""A raw HTTP/1.1 client that keeps every byte it was given, and the few words that all tests of the request path share."""
+"""A raw HTTP/1.1 client that keeps every byte it was given, and the words that all tests of the request path share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 async def until(condition: Callable[[], bool], seconds: float = 3.0) -> None:
     """Wait for something that is about to happen. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for lies in the gateway and has no event
             await asyncio.sleep(0.005)
 
 
@@ -177,7 +177,7 @@ async def connected(gate: Gateway | int) -> AsyncIterator[Client]:
         writer.transport.abort()
 
 
-def config(url: str, *, gateway: Mapping[str, object] | None = None, **entry: object) -> str:
+def config(url: str, *, gateway: Mapping[str, object] | None = None, **entry: Any) -> str:  # noqa: ANN401 - any JSON
     """The text of a file with one instance named `one`."""
     server = {"url": url, "type": "streamable-http", **entry}
     block = {"limits": {"drainTime": "1s"}, **(gateway or {})}
@@ -185,20 +185,27 @@ def config(url: str, *, gateway: Mapping[str, object] | None = None, **entry: ob
 
 
 @asynccontextmanager
-async def pair(script: Script, *, gateway_block: Mapping[str, object] | None = None, **entry: object) -> AsyncIterator[tuple[Gateway, Backend]]:
-    """A backend and a gateway in front of it."""
-    async with Backend(script) as backend, gateway(config(**{"url": backend.url, "gateway": gateway_block, **entry})) as gate:
-        yield gate, backend
+async def pair(
+    script: Script,
+    *,
+    gateway_block: Mapping[str, object] | None = None,
+    **entry: Any,  # noqa: ANN401 - any JSON
+) -> AsyncIterator[tuple[Gateway, Backend]]:
+    """A backend and a gateway in front of it; `url` among the entry's keys leads elsewhere."""
+    async with Backend(script) as backend:
+        url = str(entry.pop("url", backend.url))
+        async with gateway(config(url, gateway=gateway_block, **entry)) as gate:
+            yield gate, backend
 
 
-def call(message_id: object = 1, method: str = "tools/call", **params: object) -> bytes:
+def call(message_id: object = 1, method: str = "tools/call", **params: Any) -> bytes:  # noqa: ANN401 - any JSON
     """A JSON-RPC request; tools/call calls `moonrise`."""
     if method == "tools/call":
         params = {"name": "moonrise", "arguments": {}, **params}
     return json.dumps({"jsonrpc": "2.0", "id": message_id, "method": method, "params": params}).encode()
 
 
-def modern_call(message_id: object = 1, **params: object) -> tuple[bytes, dict[str, str]]:
+def modern_call(message_id: object = 1, **params: Any) -> tuple[bytes, dict[str, str]]:  # noqa: ANN401 - any JSON
     """A call of 2026-07-28 and the headers that mirror it."""
     meta = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}
     headers = {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": "moonrise"}

@@ -1,4 +1,4 @@
-"""Every way in which a backend fails: its class and status, promptly, in answer and record, and nothing is left behind."""
+"""Every way in which a backend fails: its class and status, promptly, in answer and record; nothing is left behind."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from tests.proxy.talk import (
     config,
     connected,
     error,
-    event,
     last_record,
-    modern_call,
     pair,
     result,
     run,
@@ -69,7 +67,7 @@ CASES: dict[str, tuple[Script, int, str]] = {
     "resets in a short body": (raw(head("200 OK", JSON, body=b'{"jso', length=99), reset=True), 502, "upstream_reset"),
     "resets before the body": (raw(CHUNKED_JSON, reset=True), 502, "upstream_reset"),
     "closes before the first event": (raw(EVENTS, close=True), 502, "upstream_reset"),
-    "resets in the first event": (raw(EVENTS + b"9\r\ndata: {\"j\r\n", reset=True), 502, "upstream_reset"),
+    "resets in the first event": (raw(EVENTS + b'9\r\ndata: {"j\r\n', reset=True), 502, "upstream_reset"),
     "hangs before its head": (raw(b""), 504, "upstream_timeout"),
     "hangs in its head": (raw(b"HTTP/1.1 200 OK\r\n"), 504, "upstream_timeout"),
     "hangs after its head": (raw(head("200 OK", JSON, length=40)), 504, "upstream_timeout"),
@@ -82,7 +80,11 @@ CASES: dict[str, tuple[Script, int, str]] = {
     "speaks HTTP/2": (raw(b"HTTP/2 200\r\n\r\n"), 502, "upstream_protocol"),
     "sends a bad header": (raw(b"HTTP/1.1 200 OK\r\nbad header: x\r\n\r\n"), 502, "upstream_protocol"),
     "ends lines with LF": (raw(b"HTTP/1.1 200 OK\ncontent-length: 2\n\n{}"), 502, "upstream_protocol"),
-    "gives two lengths": (raw(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"), 502, "upstream_protocol"),
+    "gives two lengths": (
+        raw(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"),
+        502,
+        "upstream_protocol",
+    ),
     "gives length and chunks": (
         raw(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"),
         502,
@@ -90,7 +92,11 @@ CASES: dict[str, tuple[Script, int, str]] = {
     ),
     "sends a bad chunk": (raw(CHUNKED_JSON + b"zz\r\n"), 502, "upstream_protocol"),
     "sends an endless head": (raw(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20_000), 502, "upstream_protocol"),
-    "switches protocols": (raw(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"), 502, "upstream_protocol"),
+    "switches protocols": (
+        raw(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"),
+        502,
+        "upstream_protocol",
+    ),
     "answers an empty 200": (raw(head("200 OK", JSON)), 502, "upstream_protocol"),
     "answers an empty 200 without type": (raw(head("200 OK")), 502, "upstream_protocol"),
     "answers an empty chunked 200": (raw(CHUNKED_JSON + b"0\r\n\r\n"), 502, "upstream_protocol"),
@@ -108,18 +114,42 @@ CASES: dict[str, tuple[Script, int, str]] = {
     "answers 303": (raw(head("303 See Other", "location: /mcp/")), 502, "upstream_protocol"),
     "answers 304": (raw(b"HTTP/1.1 304 Not Modified\r\n\r\n"), 502, "upstream_protocol"),
     "answers 307 without a place": (raw(head("307 Temporary Redirect")), 502, "upstream_protocol"),
-    "redirects to another origin": (raw(head("307 Temporary Redirect", "location: http://127.0.0.2:9/mcp")), 502, "upstream_protocol"),
-    "redirects to another scheme": (raw(head("308 Permanent Redirect", "location: https://127.0.0.1/mcp")), 502, "upstream_protocol"),
+    "redirects to another origin": (
+        raw(head("307 Temporary Redirect", "location: http://127.0.0.2:9/mcp")),
+        502,
+        "upstream_protocol",
+    ),
+    "redirects to another scheme": (
+        raw(head("308 Permanent Redirect", "location: https://127.0.0.1/mcp")),
+        502,
+        "upstream_protocol",
+    ),
     "redirects for ever": (raw(head("307 Temporary Redirect", "location: /mcp")), 502, "upstream_protocol"),
-    "answers 401": (raw(head("401 Unauthorized", JSON, 'www-authenticate: Bearer realm="10.9.8.7"', body=error())), 502, "upstream_http"),
+    "answers 401": (
+        raw(head("401 Unauthorized", JSON, 'www-authenticate: Bearer realm="10.9.8.7"', body=error())),
+        502,
+        "upstream_http",
+    ),
     "answers 403": (raw(head("403 Forbidden", "content-type: text/html", body=HTML)), 502, "upstream_http"),
     "answers 404 with a page": (raw(head("404 Not Found", "content-type: text/html", body=HTML)), 404, "upstream_http"),
     "answers 405 with a page": (raw(head("405 Method Not Allowed", "allow: GET", body=HTML)), 405, "upstream_http"),
     "answers 429 with nothing": (raw(head("429 Too Many Requests", "retry-after: 7")), 429, "upstream_http"),
-    "answers 500 with a page": (raw(head("500 Internal Server Error", "content-type: text/html", body=HTML)), 500, "upstream_http"),
-    "answers 500 with other JSON": (raw(head("500 Internal Server Error", JSON, body=b'{"at": "10.9.8.7"}')), 500, "upstream_http"),
+    "answers 500 with a page": (
+        raw(head("500 Internal Server Error", "content-type: text/html", body=HTML)),
+        500,
+        "upstream_http",
+    ),
+    "answers 500 with other JSON": (
+        raw(head("500 Internal Server Error", JSON, body=b'{"at": "10.9.8.7"}')),
+        500,
+        "upstream_http",
+    ),
     "answers 503 and hangs": (raw(head("503 Service Unavailable", JSON, length=50)), 503, "upstream_http"),
-    "answers 500 and resets": (raw(head("500 Internal Server Error", JSON, length=50), reset=True), 500, "upstream_http"),
+    "answers 500 and resets": (
+        raw(head("500 Internal Server Error", JSON, length=50), reset=True),
+        500,
+        "upstream_http",
+    ),
     "compresses badly": (raw(head("200 OK", JSON, GZIP, body=b"not gzip at all, oh no")), 502, "upstream_protocol"),
     "compresses a page": (raw(head("200 OK", JSON, GZIP, body=gzip.compress(HTML))), 502, "upstream_protocol"),
     "compresses half": (raw(head("200 OK", JSON, GZIP, body=gzip.compress(result())[:-12])), 502, "upstream_protocol"),
@@ -184,15 +214,24 @@ def test_a_backend_that_refuses_or_does_not_resolve() -> None:
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [("400 Bad Request", error(1, -32602)), ("404 Not Found", error(1, -32001)), ("405 Method Not Allowed", error()),
-     ("429 Too Many Requests", error(1, -32029)), ("500 Internal Server Error", error(1, -32603)), ("503 Service Unavailable", error())],
-)  # fmt: skip
+    [
+        ("400 Bad Request", error(1, -32602)),
+        ("404 Not Found", error(1, -32001)),
+        ("405 Method Not Allowed", error()),
+        ("429 Too Many Requests", error(1, -32029)),
+        ("500 Internal Server Error", error(1, -32603)),
+        ("503 Service Unavailable", error()),
+    ],
+)
 def test_an_error_status_with_a_message_passes(status: str, message: bytes) -> None:
     """A 4xx or 5xx whose body is JSON-RPC is the backend's word to the client, byte for byte."""
 
     async def story() -> None:
         padded = b" " + message + b"\n"
-        async with pair(raw(head(status, JSON, "retry-after: 7", "allow: POST", body=padded))) as (gate, _), connected(gate) as client:
+        async with (
+            pair(raw(head(status, JSON, "retry-after: 7", "allow: POST", body=padded))) as (gate, _),
+            connected(gate) as client,
+        ):
             answer = await client.ask(call())
             assert (answer.status, answer.body) == (int(status[:3]), padded)
             assert (answer.fields["retry-after"], answer.fields["allow"]) == ("7", "POST")
@@ -206,12 +245,18 @@ def test_an_error_status_with_a_message_passes(status: str, message: bytes) -> N
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize(
     ("body", "failure", "code"),
-    [(error(1, -32044), "jsonrpc_error", -32044), (result(1, content=[], isError=True), "tool_error", None), (result(), None, None),
-     (result(1, content=[{"type": "text", "text": '"error":{"code":-1}, "isError": true'}]), None, None),
-     (result(1, content=["x" * 200_000], isError=True), "tool_error", None)],
+    [
+        (error(1, -32044), "jsonrpc_error", -32044),
+        (result(1, content=[], isError=True), "tool_error", None),
+        (result(), None, None),
+        (result(1, content=[{"type": "text", "text": '"error":{"code":-1}, "isError": true'}]), None, None),
+        (result(1, content=["x" * 200_000], isError=True), "tool_error", None),
+    ],
     ids=["error", "tool error", "fine", "fine, with traps", "long tool error"],
-)  # fmt: skip
-def test_the_failure_of_the_call_itself_is_recorded(body: bytes, failure: str | None, code: int | None, compressed: bool, chunked: bool) -> None:
+)
+def test_the_failure_of_the_call_itself_is_recorded(
+    body: bytes, failure: str | None, code: int | None, compressed: bool, chunked: bool
+) -> None:
     """jsonrpc_error and tool_error are read off the passing answer, also a compressed or chunked one."""
     sent = gzip.compress(body) if compressed else body
 
@@ -304,221 +349,11 @@ def test_a_redirect_on_the_same_origin_is_followed_once(status: str, absolute: b
             assert (answer.status, answer.body) == (200, result())
             assert "location" not in answer.fields
             first, second = backend.seen
-            assert (first.body, first.method, first.fields["x-key"]) == (second.body, second.method, second.fields["x-key"])
-
-    run(story())
-
-
-CHUNK = b'{"jsonrpc":"2.0","id":1,"result":{"t":"' + b"m" * 70_000
-
-
-@pytest.mark.parametrize("sized", [False, True])
-@pytest.mark.parametrize("how", ["closes", "resets", "hangs"])
-def test_a_json_body_that_breaks_off_aborts_the_connection(how: str, sized: bool) -> None:
-    """Once it has begun there is no other way to say so: no final chunk, no full length."""
-
-    async def story() -> None:
-        async def script(exchange: Exchange) -> None:
-            if sized:
-                await exchange.send(head("200 OK", JSON, body=CHUNK, length=200_000))
-            else:
-                await exchange.send(CHUNKED_JSON)
-                await exchange.chunk(CHUNK)
-            await got.wait()
-            if how == "resets":
-                exchange.reset()
-            elif how == "closes":
-                exchange.writer.close()
-            else:
-                await exchange.gone()
-
-        got = asyncio.Event()
-        async with pair(script, timeout=400) as (gate, backend):
-            async with connected(gate) as client:
-                await client.send(call())
-                answer = await client.head()
-                assert answer.status == 200
-                await client.reader.readexactly(1000)
-                got.set()
-                await client.closed()
-                assert not client.raw.endswith(b"0\r\n\r\n")
-                record = await last_record(gate)
-                assert record["failure"] == ("upstream_timeout" if how == "hangs" else "upstream_reset")
-            await settled(gate, backend)
-
-    run(story())
-
-
-BREAKS: dict[str, tuple[bytes, bytes, str, str]] = {
-    # What the backend sends, what the client gets of it, how it breaks, how the client's stream ends.
-    "no ids": (event(b'{"jsonrpc":"2.0","method":"notifications/x"}'), b"", "resets", "error"),
-    "no ids, closed": (event(b'{"jsonrpc":"2.0","method":"notifications/x"}'), b"", "closes", "error"),
-    "no ids, ended": (event(b'{"jsonrpc":"2.0","method":"notifications/x"}'), b"", "ends", "error"),
-    "no ids, silent": (event(b'{"jsonrpc":"2.0","method":"notifications/x"}'), b"", "hangs", "error"),
-    "no ids, in an event": (event(b'{"a":1}') + b'data: {"jso', event(b'{"a":1}'), "resets", "error"),
-    "ids": (event(b"", "7"), b"", "resets", "end"),
-    "ids, closed": (event(b"", "7"), b"", "closes", "end"),
-    "ids, silent": (event(b"", "7"), b"", "hangs", "end"),
-    "ids, in an event": (event(b"", "7") + b'id: 8\ndata: {"jso', event(b"", "7"), "resets", "end"),
-    "answered": (event(result()), b"", "resets", "end"),
-    "answered, ids": (event(result(), "7"), b"", "closes", "end"),
-    "a long event": (b"data: " + b"x" * 300_000, b"", "resets", "abort"),
-    "a long event after ids": (event(b"", "7") + b"data: " + b"x" * 300_000, b"", "resets", "abort"),
-}
-
-
-@pytest.mark.parametrize("name", BREAKS)
-def test_an_event_stream_that_breaks_off(name: str) -> None:
-    """One that carried ids is ended, for the client resumes; any other gets one JSON-RPC error event."""
-    sent, wanted, how, ending = BREAKS[name]
-    wanted = wanted or sent
-    failures = {"resets": "upstream_reset", "closes": "upstream_reset", "ends": "upstream_protocol", "hangs": "upstream_timeout"}
-
-    async def story() -> None:
-        async def script(exchange: Exchange) -> None:
-            await exchange.stream()
-            await exchange.chunk(sent)
-            await got.wait()
-            if how == "resets":
-                exchange.reset()
-            elif how == "closes":
-                exchange.writer.close()
-            elif how == "ends":
-                await exchange.close_stream()
-            else:
-                await exchange.gone()
-
-        got = asyncio.Event()
-        async with pair(script, sseReadTimeout=300) as (gate, backend):
-            async with connected(gate) as client:
-                await client.send(call("id-9"))
-                answer = await client.head()
-                assert (answer.status, answer.fields["content-type"]) == (200, "text/event-stream")
-                if ending == "abort":
-                    await client.piece()
-                    got.set()
-                    await client.closed()
-                    assert not client.raw.endswith(b"0\r\n\r\n")
-                else:
-                    first = await client.text(wanted[-20:])
-                    got.set()
-                    rest = (await client.body(answer)).body
-                    assert first == wanted
-                    if ending == "error":
-                        message = json.loads(rest.removeprefix(b"event: message\ndata: "))
-                        assert message["id"] == "id-9"
-                        assert message["error"]["data"] == {"class": failures[how], "requestId": answer.fields["x-request-id"]}
-                    else:
-                        assert rest == b""
-                record = await last_record(gate)
-                assert record["status"] == 200
-                assert record.get("failure") == (None if name.startswith("answered") else failures[how])
-            await settled(gate, backend)
-
-    run(story())
-
-
-VANISH = ["head", "upload", "thinking", "json", "stream", "stream, silent"]
-
-
-@pytest.mark.parametrize("modern", [False, True], ids=["legacy", "modern"])
-@pytest.mark.parametrize("stage", VANISH)
-def test_a_client_that_vanishes(stage: str, modern: bool) -> None:
-    """A legacy call goes on at the backend; one of 2026-07-28 is stopped at once; the record says client_closed."""
-    body, headers = modern_call() if modern else (call(), {})
-
-    async def story() -> None:
-        stopped: list[bool] = []
-        here, went = asyncio.Event(), asyncio.Event()
-
-        async def script(exchange: Exchange) -> None:
-            if stage == "json":
-                await exchange.send(head("200 OK", JSON, body=CHUNK, length=len(CHUNK) + 3))
-            elif stage.startswith("stream"):
-                await exchange.stream()
-                await exchange.chunk(event(b'{"jsonrpc":"2.0","method":"notifications/x"}'))
-            here.set()
-            await went.wait()
-            if modern:
-                stopped.append(await exchange.gone())
-                return
-            if stage == "thinking":
-                await exchange.answer(result())
-            elif stage == "json":
-                await exchange.send(b'"}}')
-            else:
-                if stage == "stream":
-                    await exchange.chunk(event(b'{"jsonrpc":"2.0","method":"notifications/y"}'))
-                    await asyncio.sleep(0.05)
-                await exchange.chunk(event(result()))
-                await exchange.close_stream()
-            stopped.append(exchange.writer.is_closing())
-
-        async with pair(script) as (gate, backend):
-            async with connected(gate) as client:
-                if stage == "head":
-                    await client.write(b"POST /mcp/one HTTP/1.1\r\nhost: 127")
-                elif stage == "upload":
-                    await client.send(body[:-5], {**headers, "content-length": str(len(body))})
-                else:
-                    await client.send(body, headers)
-                    await here.wait()
-                    if stage != "thinking":
-                        await client.head()
-                client.vanish()
-            if stage not in {"head", "upload"}:
-                server = next(iter(gate.runtime.binds.values())).server
-                await until(lambda: not server.connections)
-                went.set()
-                await until(lambda: bool(stopped))
-                assert stopped == [modern]
-                assert (await last_record(gate))["failure"] == "client_closed"
-            elif stage == "upload":
-                record = await last_record(gate)
-                assert (record["failure"], record["instance"]) == ("client_closed", "one")
-            await settled(gate)
-            gate.runtime.plane.plan.close()
-            await settled(gate, backend)
-
-    run(story())
-
-
-def test_a_get_stream_is_stopped_when_its_client_vanishes() -> None:
-    """The backend sees its stream closed at once."""
-
-    async def story() -> None:
-        stopped: list[bool] = []
-
-        async def script(exchange: Exchange) -> None:
-            await exchange.stream()
-            stopped.append(await exchange.gone())
-
-        async with pair(script) as (gate, backend):
-            async with connected(gate) as client:
-                await client.send(None, method="GET")
-                assert (await client.head()).status == 200
-                client.vanish()
-                await until(lambda: stopped == [True], 1.0)
-            await settled(gate, backend)
-
-    run(story())
-
-
-def test_a_half_closed_client_is_gone() -> None:
-    """A client that ends its sending side before its answer has vanished (documented in the server)."""
-
-    async def story() -> None:
-        stopped: list[bool] = []
-
-        async def script(exchange: Exchange) -> None:
-            stopped.append(await exchange.gone())
-
-        body, headers = modern_call()
-        async with pair(script) as (gate, backend), connected(gate) as client:
-            await client.send(body, headers)
-            client.writer.write_eof()
-            await until(lambda: stopped == [True], 1.0)
-            await settled(gate, backend)
+            assert (first.body, first.method, first.fields["x-key"]) == (
+                second.body,
+                second.method,
+                second.fields["x-key"],
+            )
 
     run(story())
 

@@ -48,7 +48,9 @@ def test_the_peer_of_the_backend_is_the_gateway() -> None:
             assert peers != [own]
             assert backend.seen[0].fields["host"] == f"127.0.0.1:{backend.port}"
             assert str(gate.port).encode() not in backend.seen[0].head
-            assert not {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"} & set(backend.seen[0].fields)
+            assert not {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"} & set(
+                backend.seen[0].fields
+            )
 
     run(story())
 
@@ -122,12 +124,18 @@ def test_configured_headers_arrive_with_every_kind_of_request() -> None:
     }
 
     async def story() -> None:
-        async with pair(polite, headers=headers) as (gate, backend), connected(gate) as client, connected(gate) as other:
+        async with (
+            pair(polite, headers=headers) as (gate, backend),
+            connected(gate) as client,
+            connected(gate) as other,
+        ):
             opened = await client.ask(initialize(), {"User-Agent": "lynx"})
             session = {"mcp-session-id": opened.fields["mcp-session-id"], "mcp-protocol-version": "2025-06-18"}
             note = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
             assert (await client.ask(note, session)).status == 202
-            assert (await client.ask(call(), {**session, "Authorization": "Bearer client-token", "api-key": "c"})).status == 200
+            assert (
+                await client.ask(call(), {**session, "Authorization": "Bearer client-token", "api-key": "c"})
+            ).status == 200
             await other.send(None, {**session, "last-event-id": "e-41"}, method="GET")
             assert (await other.head()).fields["content-type"] == "text/event-stream"
             assert (await client.ask(None, session, method="DELETE")).status == 200
@@ -216,7 +224,10 @@ def test_the_target_is_called_at_exactly_its_path(path: str) -> None:
 
 
 def _bodies() -> list[tuple[str, bytes]]:
-    big = json.dumps({"jsonrpc": "2.0", "id": "ü", "method": "tools/call", "params": {"name": "n", "z": "月" * 350_000}}, ensure_ascii=False)
+    big = json.dumps(
+        {"jsonrpc": "2.0", "id": "ü", "method": "tools/call", "params": {"name": "n", "z": "月" * 350_000}},
+        ensure_ascii=False,
+    )
     return [("awkward", AWKWARD), ("big", big.encode()), ("plain", call())]
 
 
@@ -249,7 +260,8 @@ async def polite_raw(exchange: Exchange) -> None:
 
 
 ANSWER = (
-    b'\r\n {"zeta" : {"n": 123456789012345678901234567890, "e": 1E+2},"jsonrpc":"2.0","id" : 1,\t"result":{"content":[],'
+    b'\r\n {"zeta" : {"n": 123456789012345678901234567890, "e": 1E+2},"jsonrpc":"2.0","id" : 1,'
+    b'\t"result":{"content":[],'
     b'"text":"' + "mòon 月 \\ud83c\\udf19 🌙".encode() + b'", "z":0, "a":-0.0}}\n\n'
 )
 
@@ -301,7 +313,9 @@ def test_ten_megabytes_arrive_intact(kind: str) -> None:
             if kind == "json":
                 await exchange.answer(body)
                 return
-            await (exchange.stream() if kind == "event stream" else exchange.stream({"content-type": "application/json"}))
+            await (
+                exchange.stream() if kind == "event stream" else exchange.stream({"content-type": "application/json"})
+            )
             sent = event(body, "9") if kind == "event stream" else body
             for start in range(0, len(sent), 1_000_003):
                 await exchange.chunk(sent[start : start + 1_000_003])
@@ -344,7 +358,9 @@ def test_an_event_is_with_the_client_before_the_next_is_made() -> None:
 def test_event_streams_keep_every_byte(line_end: str) -> None:
     """Ids, retry lines, comments, names, unknown fields, other line ends, split at every byte."""
     stream = (
-        ":hello\n\nid: 7\nevent: message\nretry: 10\ndata: \n\ndata:{\"jsonrpc\":\"2.0\",\ndata:\"method\":\"notifications/x\"}\n\nfoo: bar\n\n"
+        ":hello\n\nid: 7\nevent: message\nretry: 10\ndata: \n\n"
+        'data:{"jsonrpc":"2.0",\ndata:"method":"notifications/x"}\n\n'
+        "foo: bar\n\n"
         'event: message\nid: ü\ndata: {"jsonrpc":"2.0","id":1,"result":{"a":"月"}}\n\n: bye\n\ndata: after\n\n'
     ).replace("\n", line_end)
 
@@ -377,7 +393,9 @@ def test_a_chunked_202_stays_a_202(split: bool, request_body: bytes) -> None:
 
     async def story() -> None:
         async def script(exchange: Exchange) -> None:
-            await exchange.send(b"HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n" + (b"" if split else b"0\r\n\r\n"))
+            await exchange.send(
+                b"HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n" + (b"" if split else b"0\r\n\r\n")
+            )
             if split:
                 await asyncio.sleep(0.05)
                 await exchange.close_stream()
@@ -418,7 +436,9 @@ def test_mirrored_and_parameter_headers_go_along() -> None:
     async def story() -> None:
         async with pair(polite) as (gate, backend), connected(gate) as client:
             body, headers = modern_call()
-            answer = await client.ask(body, {**headers, "Mcp-Param-City": "=?base64?TGxlaWRh?=", "mcp-session-id": "old"})
+            answer = await client.ask(
+                body, {**headers, "Mcp-Param-City": "=?base64?TGxlaWRh?=", "mcp-session-id": "old"}
+            )
             assert answer.status == 200
             fields = backend.seen[0].fields
             assert fields["mcp-protocol-version"] == MODERN

@@ -8,12 +8,25 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from moongate.testing import Backend, Exchange, gateway
-from tests.proxy.talk import call, config, connected, error, event, initialize, log_lines, modern_call, result, run, until
+from tests.proxy.talk import (
+    call,
+    config,
+    connected,
+    error,
+    event,
+    initialize,
+    log_lines,
+    modern_call,
+    result,
+    run,
+    until,
+)
 
 TOKEN = "backend-token-Zq7"
 KEY = "backend-key-Wx9"
@@ -30,7 +43,14 @@ class Told:
 
 def needles(host: str, port: int) -> list[bytes]:
     """What must not be found in what a client gets."""
-    return [f":{port}".encode(), f"{host}:{port}".encode(), b"/mcp/deep-secret-path", TOKEN.encode(), KEY.encode(), b"127.0.0.1:"]
+    return [
+        f":{port}".encode(),
+        f"{host}:{port}".encode(),
+        b"/mcp/deep-secret-path",
+        TOKEN.encode(),
+        KEY.encode(),
+        b"127.0.0.1:",
+    ]
 
 
 async def told(text: str, seconds: float = 6.0) -> Told:
@@ -65,7 +85,7 @@ def check(found: Told, host: str, port: int) -> None:
         assert secret.encode() not in found.written, (secret, found.written)
 
 
-def entry(url: str, **more: object) -> str:
+def entry(url: str, **more: Any) -> str:  # noqa: ANN401 - any JSON
     """A configuration with secrets."""
     return config(url, headers=SECRETS, timeout=400, sseReadTimeout=400, **more)
 
@@ -109,7 +129,10 @@ async def tls_backend(context: ssl.SSLContext) -> AsyncIterator[int]:
         try:
             await reader.readuntil(b"\r\n\r\n")
             body = result()
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n"
+                b"content-length: %d\r\n\r\n%b" % (len(body), body)
+            )
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -191,9 +214,20 @@ def _error_text(exchange: Exchange, host: str, port: int) -> bytes:
 
 
 STATUSES = [
-    "301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect", "400 Bad Request", "401 Unauthorized", "403 Forbidden",
-    "404 Not Found", "405 Method Not Allowed", "429 Too Many Requests", "500 Internal Server Error", "502 Bad Gateway", "503 Service Unavailable",
-]  # fmt: skip
+    "301 Moved Permanently",
+    "302 Found",
+    "307 Temporary Redirect",
+    "308 Permanent Redirect",
+    "400 Bad Request",
+    "401 Unauthorized",
+    "403 Forbidden",
+    "404 Not Found",
+    "405 Method Not Allowed",
+    "429 Too Many Requests",
+    "500 Internal Server Error",
+    "502 Bad Gateway",
+    "503 Service Unavailable",
+]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -277,7 +311,9 @@ def test_an_echoed_secret_does_not_pass_in_headers_or_errors(status: str) -> Non
         async def script(exchange: Exchange) -> None:
             sent = exchange.seen.fields["authorization"]
             body = result() if status.startswith("200") else error(1, -32000, f"{sent} was not liked, nor was {KEY}")
-            await exchange.answer(body, status=status, headers={"x-echo": exchange.seen.fields["authorization"], "x-key": KEY})
+            await exchange.answer(
+                body, status=status, headers={"x-echo": exchange.seen.fields["authorization"], "x-key": KEY}
+            )
 
         async with Backend(script) as backend:
             check(await told(entry(backend.url)), "127.0.0.1", backend.port)
@@ -292,7 +328,9 @@ def test_the_address_behind_a_name_does_not_pass_in_errors() -> None:
     async def story() -> None:
         async def script(exchange: Exchange) -> None:
             body = error(1, -32603, f"connect ECONNREFUSED 127.0.0.1:{backend.port}")
-            await exchange.answer(body, status="500 Internal Server Error", headers={"x-served-by": f"127.0.0.1:{backend.port}"})
+            await exchange.answer(
+                body, status="500 Internal Server Error", headers={"x-served-by": f"127.0.0.1:{backend.port}"}
+            )
 
         async with Backend(script) as backend:
             check(await told(entry(f"http://localhost:{backend.port}/mcp")), "localhost", backend.port)
@@ -313,9 +351,13 @@ def test_garbage_and_resets_tell_nothing() -> None:
             elif number == 1:
                 await exchange.send(b"HTTP/1.1 200 OK\r\n" + text + b"\r\n\r\n")
             elif number == 2:
-                await exchange.send(b"HTTP/1.1 200 " + text + b"\r\ncontent-type: text/" + text + b"\r\ncontent-length: 0\r\n\r\n")
+                await exchange.send(
+                    b"HTTP/1.1 200 " + text + b"\r\ncontent-type: text/" + text + b"\r\ncontent-length: 0\r\n\r\n"
+                )
             else:
-                await exchange.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: " + text + b"\r\n\r\n")
+                await exchange.send(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: " + text + b"\r\n\r\n"
+                )
             exchange.reset()
 
         async with Backend(script) as backend:
@@ -352,7 +394,17 @@ def test_an_unknown_instance_tells_nothing_of_others() -> None:
         text = '{"gateway": {"tokens": [{"name": "alice", "token": "alice-token"}]}, "mcpServers": {"tides": {"url": "http://127.0.0.1:9/"}}}'
         async with gateway(text) as gate:
             answers = set()
-            for path in ("/mcp/tide", "/mcp/tidess", "/mcp/Tides", "/mcp", "/", "/mcp/", "/other", "/mcp/tides/other", "/.well-known/x"):
+            for path in (
+                "/mcp/tide",
+                "/mcp/tidess",
+                "/mcp/Tides",
+                "/mcp",
+                "/",
+                "/mcp/",
+                "/other",
+                "/mcp/tides/other",
+                "/.well-known/x",
+            ):
                 for headers in ({}, {"authorization": "Bearer alice-token"}):
                     async with connected(gate) as client:
                         answer = await client.ask(call(), headers, path=path)

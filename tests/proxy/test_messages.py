@@ -32,7 +32,11 @@ MODERN_CASES: dict[str, tuple[bytes, dict[str, str], int]] = {
         0,
     ),
     "no name needed": (call("m", "tools/list", _meta=_meta()), {**LIT, "mcp-method": "tools/list"}, 0),
-    "no version header": (call("m", _meta=_meta()), {k: v for k, v in LIT.items() if k != "mcp-protocol-version"}, -32020),
+    "no version header": (
+        call("m", _meta=_meta()),
+        {k: v for k, v in LIT.items() if k != "mcp-protocol-version"},
+        -32020,
+    ),
     "another version": (call("m", _meta=_meta()), {**LIT, "mcp-protocol-version": "2026-09-09"}, -32020),
     "an old version header": (call("m", _meta=_meta()), {**LIT, "mcp-protocol-version": "2025-11-25"}, -32020),
     "no method header": (call("m", _meta=_meta()), {k: v for k, v in LIT.items() if k != "mcp-method"}, -32020),
@@ -48,7 +52,11 @@ MODERN_CASES: dict[str, tuple[bytes, dict[str, str], int]] = {
         {**LIT, "mcp-method": "resources/read", "mcp-name": "moon://y"},
         -32020,
     ),
-    "no name in the body": (json.dumps({"jsonrpc": "2.0", "id": "m", "method": "tools/call", "params": {"_meta": _meta()}}).encode(), LIT, -32020),
+    "no name in the body": (
+        json.dumps({"jsonrpc": "2.0", "id": "m", "method": "tools/call", "params": {"_meta": _meta()}}).encode(),
+        LIT,
+        -32020,
+    ),
     "no _meta": (call("m"), LIT, -32602),
     "no params": (b'{"jsonrpc":"2.0","id":"m","method":"tools/list"}', {**LIT, "mcp-method": "tools/list"}, -32602),
     "no capabilities": (call("m", _meta={f"{META}protocolVersion": MODERN}), LIT, -32602),
@@ -105,7 +113,10 @@ BAD = {
     "Method": (b'{"jsonrpc":"2.0","id":1,"method":"tools/list","Method":"tools/call"}', -32600),
     "name twice": (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}', -32600),
     "Name": (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","NAME":"b"}}', -32600),
-    "_meta twice": (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{},"name":"a","_meta":{"x":1}}}', -32600),
+    "_meta twice": (
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{},"name":"a","_meta":{"x":1}}}',
+        -32600,
+    ),
     "too deep": (b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":' + b"[" * 200 + b"]" * 200 + b"}}", -32600),
     "id null": (b'{"jsonrpc":"2.0","id":null,"method":"x"}', -32600),
     "id object": (b'{"jsonrpc":"2.0","id":{},"method":"x"}', -32600),
@@ -193,12 +204,14 @@ def test_requests_refused_by_their_head_get_an_error_without_id() -> None:
 def test_malformed_heads_are_answered_and_recorded() -> None:
     """400, 417, 431 with a JSON-RPC error, a request id and a record; the connection is closed."""
     heads = [
-        (b"MOON\r\n\r\n", 400), (b"GET /mcp/one HTTP/1.1\r\n\r\n", 400), (b"POST  /mcp/one HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"MOON\r\n\r\n", 400),
+        (b"GET /mcp/one HTTP/1.1\r\n\r\n", 400),
+        (b"POST  /mcp/one HTTP/1.1\r\nhost: x\r\n\r\n", 400),
         (b"POST /mcp/one HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", 400),
         (b"POST /mcp/one HTTP/1.1\r\nhost: 127.0.0.1\r\nexpect: moon\r\n\r\n", 417),
         (b"POST /mcp/one HTTP/1.1\r\nhost: 127.0.0.1\r\n" + b"x: y\r\n" * 150 + b"\r\n", 431),
         (b"POST /mcp/one HTTP/1.1\r\nhost: 127.0.0.1\r\nx: " + b"y" * 40_000, 431),
-    ]  # fmt: skip
+    ]
 
     async def story() -> None:
         async with pair(polite) as (gate, backend):

@@ -20,7 +20,8 @@ LISTENERS = {
 def document(url: str, port: int, *, fallback: bool) -> str:
     """Each listener's route leads to a path of its own name."""
     listeners: list[dict[str, object]] = [
-        {"name": name, "hostname": hostname, "routes": [route(name, "/mcp", url)]} for name, hostname in LISTENERS.items()
+        {"name": name, "hostname": hostname, "routes": [route(name, "/mcp", url)]}
+        for name, hostname in LISTENERS.items()
     ]
     if fallback:
         listeners.append({"name": "none", "routes": [route("none", "/mcp", url)]})
@@ -40,16 +41,26 @@ def free_port() -> int:
 
 
 HOSTS = {
-    "api.moon.example": "exact", "API.Moon.Example:9999": "exact", "api.moon.example.": "exact", "x.moon.example": "wild", "x.y.moon.example:1": "wild",
-    "eu.moon.example": "wild", "x.eu.moon.example": "longer", "a.b.eu.moon.example": "longer", "moon.example": None, "xmoon.example": None,
-    "api.moon.example.evil": None, "127.0.0.1": None, "localhost": None,
-}  # fmt: skip
+    "api.moon.example": "exact",
+    "API.Moon.Example:9999": "exact",
+    "api.moon.example.": "exact",
+    "x.moon.example": "wild",
+    "x.y.moon.example:1": "wild",
+    "eu.moon.example": "wild",
+    "x.eu.moon.example": "longer",
+    "a.b.eu.moon.example": "longer",
+    "moon.example": None,
+    "xmoon.example": None,
+    "api.moon.example.evil": None,
+    "127.0.0.1": None,
+    "localhost": None,
+}
 
 
 @pytest.mark.parametrize("fallback", [False, True])
 @pytest.mark.requirement("AG-03", "AG-42")
 def test_the_listener_is_chosen_by_hostname(fallback: bool) -> None:
-    """Exact, then longest wildcard, then none; the port in Host is ignored; no match is 404, and the operator hears why."""
+    """Exact, then longest wildcard, then none; the port in Host is ignored; no match is 404, and the log says why."""
 
     async def story() -> None:
         with log_lines() as log:
@@ -76,11 +87,26 @@ def test_the_listener_is_chosen_by_hostname(fallback: bool) -> None:
 
 
 PATHS = {
-    "/mcp/prometheus": "short", "/mcp/prometheus/": "short", "/mcp/prometheus/mcp": "short", "/mcp/prometheus2": None, "/mcp/prometheu": None,
-    "/mcp/prometheus-x": None, "/mcp/prometheus/exact": "exact", "/mcp/prometheus/exact/": None, "/mcp/prometheus/deep": "long",
-    "/mcp/prometheus/deep/v1/stream": "long", "/mcp/prometheus/deeper": None, "/mcp/prometheus//deep": None, "/MCP/prometheus": None,
-    "/mcp/%70rometheus": None, "/mcp/prometheus/../prometheus": None, "/other/42": "regex", "/other/42x": None, "/x/other/42": None, "/": None,
-}  # fmt: skip
+    "/mcp/prometheus": "short",
+    "/mcp/prometheus/": "short",
+    "/mcp/prometheus/mcp": "short",
+    "/mcp/prometheus2": None,
+    "/mcp/prometheu": None,
+    "/mcp/prometheus-x": None,
+    "/mcp/prometheus/exact": "exact",
+    "/mcp/prometheus/exact/": None,
+    "/mcp/prometheus/deep": "long",
+    "/mcp/prometheus/deep/v1/stream": "long",
+    "/mcp/prometheus/deeper": None,
+    "/mcp/prometheus//deep": None,
+    "/MCP/prometheus": None,
+    "/mcp/%70rometheus": None,
+    "/mcp/prometheus/../prometheus": None,
+    "/other/42": "regex",
+    "/other/42x": None,
+    "/x/other/42": None,
+    "/": None,
+}
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -120,8 +146,16 @@ def test_method_header_and_query_matches() -> None:
             routes = [route(name, "/m", backend.url) for name in ("plain", "header", "query", "method")]
             matches: list[dict[str, object]] = [
                 {"path": {"pathPrefix": "/m"}, "method": "POST"},
-                {"path": {"pathPrefix": "/m"}, "method": "POST", "headers": [{"name": "X-Tide", "value": {"exact": "high"}}]},
-                {"path": {"pathPrefix": "/m"}, "method": "POST", "query": [{"name": "v", "value": {"regex": "[0-9]+"}}]},
+                {
+                    "path": {"pathPrefix": "/m"},
+                    "method": "POST",
+                    "headers": [{"name": "X-Tide", "value": {"exact": "high"}}],
+                },
+                {
+                    "path": {"pathPrefix": "/m"},
+                    "method": "POST",
+                    "query": [{"name": "v", "value": {"regex": "[0-9]+"}}],
+                },
                 {"path": {"pathPrefix": "/m"}, "method": "DELETE"},
             ]
             for one, match in zip(routes, matches, strict=True):
@@ -129,10 +163,15 @@ def test_method_header_and_query_matches() -> None:
             text = json.dumps({"binds": [{"port": port, "listeners": [{"routes": routes}]}]})
             async with gateway(text, port=None) as gate, connected(gate) as client:
                 for path, headers, method, name in (
-                    ("/m", {}, "POST", "plain"), ("/m", {"x-tide": "high"}, "POST", "header"), ("/m", {"x-tide": "higher"}, "POST", "plain"),
-                    ("/m?v=12", {}, "POST", "query"), ("/m?v=12x", {}, "POST", "plain"), ("/m?v=1", {"x-tide": "high"}, "POST", "header"),
-                    ("/m", {}, "DELETE", "method"), ("/m", {}, "GET", None),
-                ):  # fmt: skip
+                    ("/m", {}, "POST", "plain"),
+                    ("/m", {"x-tide": "high"}, "POST", "header"),
+                    ("/m", {"x-tide": "higher"}, "POST", "plain"),
+                    ("/m?v=12", {}, "POST", "query"),
+                    ("/m?v=12x", {}, "POST", "plain"),
+                    ("/m?v=1", {"x-tide": "high"}, "POST", "header"),
+                    ("/m", {}, "DELETE", "method"),
+                    ("/m", {}, "GET", None),
+                ):
                     answer = await client.ask(call() if method == "POST" else None, headers, method=method, path=path)
                     if name is None:
                         assert answer.status == 404

@@ -64,7 +64,20 @@ def test_a_session_id_is_sealed_and_never_the_backends() -> None:
 def forged(good: str) -> list[str]:
     """Ids that nobody was given."""
     flipped = good[:20] + ("A" if good[20] != "A" else "B") + good[21:]
-    return ["backend-session-7", "x", "", "=" * 8, good[:-1], good + "A", good + "=", flipped, good[::-1], "A" * 9000, good.swapcase(), "ü"]
+    return [
+        "backend-session-7",
+        "x",
+        "",
+        "=" * 8,
+        good[:-1],
+        good + "A",
+        good + "=",
+        flipped,
+        good[::-1],
+        "A" * 9000,
+        good.swapcase(),
+        "ü",
+    ]
 
 
 @pytest.mark.requirement("PM-29")
@@ -74,7 +87,10 @@ def test_foreign_forged_and_expired_ids_are_404() -> None:
     async def story() -> None:
         async with Backend(polite) as backend:
             text = json.dumps(
-                {"gateway": {"tokens": TOKENS}, "mcpServers": {name: {"url": backend.url, "type": "streamable-http"} for name in ("one", "two")}}
+                {
+                    "gateway": {"tokens": TOKENS},
+                    "mcpServers": {name: {"url": backend.url, "type": "streamable-http"} for name in ("one", "two")},
+                }
             )
             with log_lines():
                 async with gateway(text) as gate, connected(gate) as client:
@@ -165,11 +181,15 @@ def test_arrays_pass_only_in_sessions_of_2025_03_26() -> None:
 
     async def story() -> None:
         async with pair(polite) as (gate, backend), connected(gate) as client:
-            batch = b' [\n' + call(1) + b"," + b'{"jsonrpc":"2.0","method":"notifications/x"}' + b"]"
+            batch = b" [\n" + call(1) + b"," + b'{"jsonrpc":"2.0","method":"notifications/x"}' + b"]"
             old = await open_session(client, revision="2025-03-26")
             new = await open_session(client, revision="2025-06-18")
-            for headers in ({}, {"mcp-protocol-version": "2025-03-26"}, {"mcp-session-id": new},
-                            {"mcp-session-id": new, "mcp-protocol-version": "2025-03-26"}):  # fmt: skip
+            for headers in (
+                {},
+                {"mcp-protocol-version": "2025-03-26"},
+                {"mcp-session-id": new},
+                {"mcp-session-id": new, "mcp-protocol-version": "2025-03-26"},
+            ):
                 answer = await client.ask(batch, headers)
                 assert answer.failure == (400, "bad_request")
                 assert answer.message["error"]["code"] == -32600
@@ -189,7 +209,9 @@ def test_each_element_of_an_array_has_its_own_record() -> None:
     async def story() -> None:
         async with pair(polite) as (gate, _), connected(gate) as client:
             old = await open_session(client, revision="2025-03-26")
-            assert (await client.ask(b"[" + call(1) + b"," + call(2, "tools/list") + b"]", {"mcp-session-id": old})).status == 200
+            assert (
+                await client.ask(b"[" + call(1) + b"," + call(2, "tools/list") + b"]", {"mcp-session-id": old})
+            ).status == 200
             assert sorted(record["method"] for record in records(gate)[1:]) == ["tools/call", "tools/list"]
 
     run(story())

@@ -66,7 +66,9 @@ async def _comments(exchange: Exchange) -> None:
 
 async def _late_error(exchange: Exchange) -> None:
     await asyncio.sleep(0.7)
-    await exchange.send(b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 40\r\n\r\n")
+    await exchange.send(
+        b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 40\r\n\r\n"
+    )
     await exchange.gone()
 
 
@@ -99,7 +101,9 @@ def test_timeout_never_cuts_what_still_delivers(kind: str) -> None:
 
         async def script(exchange: Exchange) -> None:
             if kind == "json":
-                await exchange.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
+                await exchange.send(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+                )
             else:
                 await exchange.stream({"content-type": "application/json"} if kind == "chunked json" else None)
             step = len(body) // 8 + 1
@@ -194,7 +198,7 @@ def test_comments_are_inserted_where_they_are_wanted() -> None:
     async def story() -> None:
         async def script(exchange: Exchange) -> None:
             await exchange.stream()
-            await exchange.chunk(NOTE + b"data: {\"jsonrpc\"")
+            await exchange.chunk(NOTE + b'data: {"jsonrpc"')
             await asyncio.sleep(0.5)
             await exchange.chunk(b':"2.0","id":1,"result":{}}\n\n')
             await exchange.close_stream()
@@ -202,7 +206,9 @@ def test_comments_are_inserted_where_they_are_wanted() -> None:
         async with pair(script, keepAlive="100ms") as (gate, _), connected(gate) as client:
             answer = await client.ask(call())
             assert answer.body.count(b": keep-alive\n\n") >= 2
-            assert answer.body.replace(b": keep-alive\n\n", b"") == NOTE + event(b'{"jsonrpc":"2.0","id":1,"result":{}}')
+            assert answer.body.replace(b": keep-alive\n\n", b"") == NOTE + event(
+                b'{"jsonrpc":"2.0","id":1,"result":{}}'
+            )
 
     run(story())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import example, given, settings
@@ -248,3 +249,19 @@ def test_a_head_without_end_is_refused_at_its_limit() -> None:
         with pytest.raises(MalformedMessage) as caught:
             find_head_end(data, 100)
         assert caught.value.status == status
+
+
+def test_what_strangers_send_is_not_remembered() -> None:
+    """Thousands of different long heads leave next to nothing behind, whatever is cached of short ones."""
+    tracemalloc.start()
+    try:
+        parse_request(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 100)
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(2000):
+            target = b"/%d" % number + b"a" * 30_000
+            parse_request(b"GET %b HTTP/1.1\r\nHost: h%d\r\n\r\n" % (target, number), 100)
+            parse_response(b"HTTP/1.1 200 %d%b\r\n\r\n" % (number, b"a" * 30_000), 100)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 4_000_000, f"{grown} bytes are kept"

@@ -153,6 +153,25 @@ def test_the_certificate_is_chosen_by_name(tmp_path: Path) -> None:
     run(work())
 
 
+def test_a_client_that_never_finishes_its_handshake_is_let_go(tmp_path: Path) -> None:
+    """It has the time of a head, as on a plain port: a connection that was opened is not held for a minute."""
+
+    async def work() -> None:
+        cert, key = _write(tmp_path, "a", trustme.CA().issue_cert("localhost"))
+        async with Backend(echo) as backend:
+            config = (
+                f"gateway:\n  tls: {{cert: '{cert}', key: '{key}'}}\n  limits: {{headTime: 300ms}}\n"
+                f"mcpServers:\n  time: {{url: '{backend.url}', type: streamable-http}}\n"
+            )
+            async with gateway(config) as gate:
+                for data in (b"", b"\x16\x03\x01"):
+                    async with client(gate.port) as peer:
+                        await peer.send(data)
+                        await peer.rest()  # TimeoutError if it does not end
+
+    run(work())
+
+
 def test_plain_http_on_a_tls_port_gets_nothing(tmp_path: Path) -> None:
     """Neither an answer nor a connection that stays."""
 

@@ -1,8 +1,9 @@
 """The append-only file of records: one `write` per loop turn, and no answer leaves before its record.
 
-`commit` takes a record and what is to happen once it is written (the bytes that complete the answer leave then). Everything
-that was committed in one turn of the event loop shares one write. The file survives `kill -9`; a power cut may cost its end.
-A full disk or a lost directory does not stop the gateway: it says so, goes on, and counts in `lost` what was not kept.
+`commit` takes a record and what is to happen once it is written (the bytes that complete the answer leave then).
+Everything that was committed in one turn of the event loop shares one write. The file survives `kill -9`; a power cut
+may cost its end. A full disk or a lost directory does not stop the gateway: it says so, goes on, and counts in `lost`
+what was not kept.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Journal:
     `directory` None keeps nothing (nothing is counted as lost then either).
     """
 
-    def __init__(self, directory: Path | None, *, segment_bytes: int = SEGMENT_BYTES, keep_bytes: int = KEEP_BYTES) -> None:
+    def __init__(
+        self, directory: Path | None, *, segment_bytes: int = SEGMENT_BYTES, keep_bytes: int = KEEP_BYTES
+    ) -> None:
         self.written = 0
         self.lost = 0
         self.removed_segments = 0
@@ -83,7 +86,9 @@ class Journal:
         now = time.monotonic()
         if not self._complained or now - self._complained >= _COMPLAIN_SECONDS:
             self._complained = now
-            log.error("audit journal in %s cannot be written: %s; records lost so far: %d", self._directory, reason, self.lost)
+            log.error(
+                "audit journal in %s cannot be written: %s; records lost so far: %d", self._directory, reason, self.lost
+            )
 
     def _segments(self) -> list[Path]:
         if self._directory is None:

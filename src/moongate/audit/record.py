@@ -1,8 +1,8 @@
 """One line of the journal for each request, refused ones too: JSON.
 
 `time` is Unix time in seconds; `duration` and `firstByte` are milliseconds; `bytesIn` and `bytesOut` count bodies only.
-`failure`, `detail` and `code` are absent when the call succeeded; `phase` tells a GET stream's two records apart. Arguments,
-credentials and header values are never part of it.
+`failure`, `detail` and `code` are absent when the call succeeded; `phase` tells a GET stream's two records apart.
+Arguments, credentials and header values are never part of it.
 """
 
 from __future__ import annotations

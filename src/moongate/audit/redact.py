@@ -1,4 +1,5 @@
-"""Keeps secrets out of texts: every configured secret is replaced wherever a text is about to leave for a log or a record.
+"""Keeps secrets out of texts: every configured secret is replaced wherever a text is about to leave for a log or a
+record.
 
 What replaces it is a fingerprint, so that two secrets can still be told apart.
 """
@@ -20,7 +21,9 @@ def fingerprint(secret: str) -> str:
 
 
 class Redactor:
-    """Replaces known secrets, and what looks like an HTTP credential. Longer secrets first, so that none is half hidden."""
+    """Replaces known secrets, and what looks like an HTTP credential. Longer secrets first, so that none is half
+    hidden.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = sorted({secret for secret in secrets if len(secret) >= MIN_SECRET}, key=len, reverse=True)

@@ -21,15 +21,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Files = Annotated[list[Path] | None, typer.Option("-f", "--file", help="Configuration (YAML or JSON); may be repeated.")]
+Files = Annotated[
+    list[Path] | None, typer.Option("-f", "--file", help="Configuration (YAML or JSON); may be repeated.")
+]
 Host = Annotated[
-    str | None, typer.Option(help="Address to listen on, for every listener. Default: this machine only (127.0.0.1, ::1).")
+    str | None,
+    typer.Option(help="Address to listen on, for every listener. Default: this machine only (127.0.0.1, ::1)."),
 ]
 Port = Annotated[int | None, typer.Option(help="Port of the mcpServers instances (0: any free one). Default: 8000.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        "--data-dir", envvar="MOONGATE_DATA_DIR", help="Key and journal. Default: ~/.local/share/moongate.", show_default=False
+        "--data-dir",
+        envvar="MOONGATE_DATA_DIR",
+        help="Key and journal. Default: ~/.local/share/moongate.",
+        show_default=False,
     ),
 ]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
-from moongate.audit.redact import RedactingFormatter
-from moongate.control.compile import CompileOptions, compile_documents
-from moongate.control.files import load
-from moongate.control.publish import Publisher
+from moongate.control.addresses import route_addresses
+from moongate.control.compile import LOOPBACK, CompileOptions
 from moongate.errors import ConfigError, StartError
-from moongate.model.snapshot import Snapshot
-from moongate.runtime import Runtime
+from moongate.runtime import Runtime, Source, log_to_stderr
 
 OK, USAGE, CANNOT_START = 0, 2, 3
 DEFAULT_FILES = ("moongate.yaml", "moongate.yml", "moongate.json")
+NO_FILE = f"""no configuration: give one with -f FILE, or put {DEFAULT_FILES[0]} here. A small one:
 
-log = logging.getLogger("moongate")
+mcpServers:
+  time:
+    url: http://127.0.0.1:9000/mcp
+    type: streamable-http"""
+OPEN_UP = "Only this machine can connect. To let others in: --host 0.0.0.0 (or gateway.host), and gateway.tokens."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,82 +48,39 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
 
 def serve(options: ServeOptions) -> int:
     """Serve until SIGTERM or SIGINT; the exit code."""
-    setup_logging(options.log_level)
+    log_to_stderr(options.log_level)
     files = options.files or tuple(Path(name) for name in DEFAULT_FILES if Path(name).exists())[:1]
     if not files:
-        print(
-            f"no configuration: give one with -f FILE, or put {DEFAULT_FILES[0]} here. A small one:\n\n"
-            "mcpServers:\n  time:\n    url: http://127.0.0.1:9000/mcp\n    type: streamable-http",
-            file=sys.stderr,
-        )
+        print(NO_FILE, file=sys.stderr)
         return USAGE
-    compile_options = CompileOptions(host=options.host, port=options.port)
-
-    def build() -> Snapshot:
-        return compile_documents(load(files, os.environ), compile_options)
-
-    try:
-        snapshot = build()
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return USAGE
+    source = Source(files, CompileOptions(host=options.host, port=options.port), os.environ)
     runtime = Runtime(options.data_dir or default_data_dir(os.environ))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(runtime, snapshot, Publisher(files, build, runtime.apply, runtime.refresh), options))
+            runner.run(runtime.serve(source, lambda: _show_start(runtime)))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return USAGE
     except StartError as error:
         print(f"moongate cannot start: {error}", file=sys.stderr)
         return CANNOT_START
     return OK
 
 
-async def _serve(runtime: Runtime, snapshot: Snapshot, publisher: Publisher, options: ServeOptions) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    await runtime.start(snapshot)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: runtime.tasks.spawn(publisher.publish(), "reload"))
-    runtime.tasks.spawn(publisher.watch(), "watch files")
-    for line in start_lines(runtime, snapshot, options):
-        print(line, flush=True)
-    for warning in snapshot.warnings:
-        log.warning("%s", warning)
-    await stopping.wait()
-    log.info("stopping: finishing what is in flight (at most %g s)", snapshot.limits.drain_seconds)
-    # A second signal ends it at once, the usual way.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
-    await runtime.stop()
-
-
-def start_lines(runtime: Runtime, snapshot: Snapshot, options: ServeOptions) -> Sequence[str]:
+def _show_start(runtime: Runtime) -> None:
     """What a person sees first: where it listens, what is there, who can reach it."""
-    lines: list[str] = []
+    snapshot = runtime.snapshot
     for bind in snapshot.binds:
         opened = runtime.binds[bind.port]
-        scheme = "https" if opened.certificates is not None else "http"
+        scheme = "http" if opened.certificates is None else "https"
         for host in opened.sockets:
             shown = f"[{host}]" if ":" in host else host
-            lines.append(f"Listening on {scheme}://{shown}:{opened.port}")
-        first = next(iter(opened.sockets))
-        base = f"{scheme}://{f'[{first}]' if ':' in first else first}:{opened.port}"
-        for listener in bind.listeners:
-            name = base if listener.hostname is None else f"{scheme}://{listener.hostname}:{opened.port}"
-            lines += [
-                f"  {route.name:<20} {name}{route.matches[0].path.value}   {'token needed' if route.auth else 'open'}"
-                for route in listener.routes
-            ]
-    if options.host is None and all(host in ("127.0.0.1", "::1") for bind in snapshot.binds for host in bind.hosts):
-        lines.append("Only this machine can connect. To open it to others: --host 0.0.0.0 (or gateway.host), and gateway.tokens.")
-    return lines
-
-
-def setup_logging(level: str) -> None:
-    """Lines on standard error, without secrets."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.getLevelNamesMapping()[level.upper()])
+            print(f"Listening on {scheme}://{shown}:{opened.port}")
+    addresses = route_addresses(snapshot, {port: bind.port for port, bind in runtime.binds.items()})
+    width = max((len(address.route.name) for address in addresses), default=0)
+    for address in addresses:
+        door = "token needed" if address.route.auth else "open"
+        print(f"  {address.route.name:{width}}  {address.url}  ({door})")
+    if all(host in LOOPBACK for bind in snapshot.binds for host in bind.hosts):
+        print(OPEN_UP)
+    sys.stdout.flush()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from moongate.control.compile import SERVERS_LISTENER
-from moongate.model.snapshot import Bind, Listener, PathKind, Route, Snapshot
+from moongate.model.snapshot import Listener, PathKind, Route, Snapshot
 
 # Who listens everywhere is reached at loopback, whatever else reaches it.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
@@ -19,24 +20,27 @@ class RouteAddress:
     url: str
 
 
-def route_addresses(snapshot: Snapshot) -> tuple[RouteAddress, ...]:
-    """Every route with its first match, in the order in which they were written."""
+def route_addresses(snapshot: Snapshot, ports: Mapping[int, int] | None = None) -> tuple[RouteAddress, ...]:
+    """Every route with its first match, in the order in which they were written.
+
+    `ports` are the real ones of ports that were left to the system (0).
+    """
     found: dict[tuple[str, str], RouteAddress] = {}
     for bind in snapshot.binds:
         for listener in bind.listeners:
-            base = _base(snapshot, bind, listener)
+            base = _base(snapshot, listener, bind.hosts[0], (ports or {}).get(bind.port, bind.port))
             for route in listener.routes:
                 found.setdefault((route.key, route.where), RouteAddress(route, base + _path(route)))
     return tuple(found.values())
 
 
-def _base(snapshot: Snapshot, bind: Bind, listener: Listener) -> str:
+def _base(snapshot: Snapshot, listener: Listener, first: str, port: int) -> str:
     if listener.name == SERVERS_LISTENER and snapshot.public_url is not None:
         return snapshot.public_url
-    host = listener.hostname or _EVERYWHERE.get(bind.hosts[0], bind.hosts[0])
+    host = listener.hostname or _EVERYWHERE.get(first, first)
     scheme, usual = ("http", 80) if listener.tls is None else ("https", 443)
     bracketed = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{bracketed}" + ("" if bind.port == usual else f":{bind.port}")
+    return f"{scheme}://{bracketed}" + ("" if port == usual else f":{port}")
 
 
 def _path(route: Route) -> str:

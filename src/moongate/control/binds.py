@@ -148,6 +148,7 @@ def _route(entry: RouteEntry, loc: Loc, defaults: Defaults, findings: Findings) 
         auth=needs_token(policies, defaults, findings, (*loc, "policies")),
         body_bytes=defaults.body_bytes,
         keepalive=keepalive(policies, defaults),
+        forward_headers=tuple(policies.forward_headers or ()),
         where=str(findings.place(loc)),
     )
 

@@ -1,14 +1,14 @@
-"""A changed configuration takes effect: the new is built beside the old, then swapped in; if anything fails, the old stays.
+"""A changed configuration takes effect: the new is built beside the old, then swapped in; if anything fails, the old
+stays.
 
-Files are watched by looking at their stamps once a second: that also sees what inotify does not (bind mounts, network file
-systems, links that are swapped under a directory).
+Files are watched by looking at their stamps once a second: that also sees what inotify does not (bind mounts, network
+file systems, links that are swapped under a directory).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
@@ -23,11 +23,11 @@ Stamp = tuple[tuple[int, int, int], ...]
 
 
 def stamp(paths: Iterable[Path]) -> Stamp:
-    """What tells that a file has changed: time, size, inode, of the file that a link leads to. A missing one is (0, 0, 0)."""
+    """What tells that a file has changed, of the file that a link leads to: time, size, inode. All 0: it is missing."""
     found: list[tuple[int, int, int]] = []
     for path in paths:
         try:
-            status = os.stat(path)  # noqa: PTH116 - Path.stat would be the same call
+            status = path.stat()
         except OSError:
             found.append((0, 0, 0))
         else:
@@ -36,7 +36,9 @@ def stamp(paths: Iterable[Path]) -> Stamp:
 
 
 class Publisher:
-    """Reads with `build` (raises ConfigError), puts into force with `apply` (raises StartError, and then has changed nothing)."""
+    """Reads with `build` (raises ConfigError), puts into force with `apply` (raises StartError, and then has changed
+    nothing).
+    """
 
     def __init__(
         self,

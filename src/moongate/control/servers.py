@@ -42,5 +42,6 @@ def _route(name: str, entry: ServerEntry, url: str, prefix: str, with_: tuple[De
         auth=needs_token(entry, defaults, findings, loc),
         body_bytes=defaults.body_bytes,
         keepalive=keepalive(entry, defaults),
+        forward_headers=tuple(entry.forward_headers or ()),
         where=str(findings.place(loc)),
     )

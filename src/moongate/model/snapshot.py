@@ -94,7 +94,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """The value of `Host`: host, brackets for IPv6, port unless it is the scheme's default (RFC 9110 section 7.2)."""
+        """The value of `Host` (RFC 9110 section 7.2): no port where it is the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
 
@@ -120,7 +120,9 @@ class PathKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PathMatch:
-    """EXACT: the whole path. PREFIX: ends at a segment border, never has a trailing slash ("" is all). REGEX: full match."""
+    """EXACT: the whole path. PREFIX: ends at a segment border, never has a trailing slash ("" is all). REGEX: full
+    match.
+    """
 
     kind: PathKind = PathKind.PREFIX
     value: str = ""
@@ -147,11 +149,12 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An instance: where requests of a kind go. `key` is unique in the snapshot and stable over reloads; `name` is shown.
+    """An instance: where requests of a kind go. `key` is unique in the snapshot and stable over reloads; `name` is
+    shown.
 
-    `auth` True: a client token is needed. `matches` are alternatives; never empty. `keepalive` is the interval of comment
-    lines on quiet event streams towards clients (None: none are made). `forward_headers`: client headers
-    that go on to the target beside the documented ones. `where` is file:line of what was written.
+    `auth` True: a client token is needed. `matches` are alternatives; never empty. `keepalive` is the interval of
+    comment lines on quiet event streams towards clients (None: none are made). `forward_headers`: client headers that
+    go on to the target beside the documented ones. `where` is file:line of what was written.
     """
 
     key: str

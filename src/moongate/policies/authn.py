@@ -1,7 +1,8 @@
 """Who is calling: static client tokens in any of four headers.
 
-`Authorization: Bearer`, `Authorization: Basic` (anything:token), `API-Key` and `X-API-Key`. Only digests are kept, and a
-token is found by its digest, so that no comparison depends on how much of a guess is right. A token in a URL is never seen.
+`Authorization: Bearer`, `Authorization: Basic` (anything:token), `API-Key` and `X-API-Key`. Only digests are kept, and
+a token is found by its digest, so that no comparison depends on how much of a guess is right. A token in a URL is never
+seen.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class TokenPolicy:
         self._valid = Verdict(self.name, "a valid token")
 
     def judge(self, exchange: Exchange) -> Verdict:
-        """Set the principal; deny with 401 (no token, unknown, expired, two that differ) or 403 (of other instances)."""
+        """Set the principal; deny with 401 (none, unknown, expired, two that differ) or 403 (for other instances)."""
         fields = exchange.fields
         token: bytes | None = None
         for name in _CREDENTIALS:
@@ -85,7 +86,9 @@ class TokenPolicy:
         entry, principal = match
         exchange.principal = principal
         if entry.expires is not None and entry.expires <= self._now():
-            return self._challenge(f"the token {entry.name!r} has expired", setting=f"gateway.tokens: {entry.name}: expires")
+            return self._challenge(
+                f"the token {entry.name!r} has expired", setting=f"gateway.tokens: {entry.name}: expires"
+            )
         if entry.instances is not None and self._route not in entry.instances:
             reason = f"the token {entry.name!r} is not for {self._route!r}"
             setting = f"gateway.tokens: {entry.name}: instances"

@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol
 from moongate.errors import Refusal
 from moongate.model.exchange import Exchange
 
-
 ALWAYS = float("inf")
 
 

@@ -1,7 +1,7 @@
 """`Host` must name this gateway: a page whose name was rebound to our address cannot reach us (DNS rebinding).
 
-A listener with a hostname has been matched by it already. Elsewhere the name must be a loopback name on a loopback address,
-the IP literal that the connection came in on (rebinding needs a name), the host of `gateway.publicUrl`, or in
+A listener with a hostname has been matched by it already. Elsewhere the name must be a loopback name on a loopback
+address, the IP literal that the connection came in on (rebinding needs a name), the host of `gateway.publicUrl`, or in
 `gateway.hosts`.
 """
 

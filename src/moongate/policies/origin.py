@@ -1,8 +1,8 @@
-"""Pages of other origins are refused until they are let in by name: the safe default of the MCP transport (`Origin` MUST be
-validated, invalid is 403).
+"""Pages of other origins are refused until they are let in by name: the safe default of the MCP transport (`Origin`
+MUST be validated, invalid is 403).
 
-Requests without `Origin` (SDKs, curl) are not touched. The gateway's own origin is the one that `Host` and the connection
-spell, or `gateway.publicUrl`.
+Requests without `Origin` (SDKs, curl) are not touched. The gateway's own origin is the one that `Host` and the
+connection spell, or `gateway.publicUrl`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The JSON-RPC envelope: parsed, classified and judged; the bytes it came in stay as they are.
 
-What two parsers could read differently is refused: a member of the envelope, of `params` or of `_meta` that stands twice or
-differs from a known one only in case, invalid UTF-8, lone surrogates, nesting over a limit. Otherwise a backend might run
-another tool than the one that was judged.
+What two parsers could read differently is refused: a member of the envelope, of `params` or of `_meta` that stands
+twice or differs from a known one only in case, invalid UTF-8, lone surrogates, nesting over a limit. Otherwise a
+backend might run another tool than the one that was judged.
 """
 
 from __future__ import annotations
@@ -43,8 +43,6 @@ _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 _KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*')
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
-_BLANK = re.compile(rb"[ \t\r\n]*")
-_OPENING = b"[{"
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _SLICE = 64 * 1024
@@ -122,11 +120,13 @@ def parse(body: bytes, max_depth: int) -> Envelope | list[Envelope]:
         return envelope
     if body[:1] in b"[ \t\r\n" and body.lstrip(b" \t\r\n")[:1] == b"[":
         return _parse_array(body, max_depth)
-    return _parse_one(body, _members(body, _ENVELOPE), body, max_depth)
+    return _parse_one(_members(body, _ENVELOPE), body, max_depth)
 
 
 def _parse_usual(body: bytes, max_depth: int) -> Envelope | None:
-    """A compact request of the usual members, as SDKs write tool calls: read at a third of the cost. None for all others."""
+    """A compact request of the usual members, as SDKs write tool calls: read at a third of the cost. None for all
+    others.
+    """
     try:
         request = _REQUEST.decode(body)
     except (msgspec.DecodeError, RecursionError):
@@ -164,12 +164,10 @@ def _parse_array(body: bytes, max_depth: int) -> list[Envelope]:
     if not 0 < len(elements) <= MAX_BATCH:
         raise refuse(f"an array of {len(elements)} messages; 1 to {MAX_BATCH} are allowed")
     check_depth(body, max_depth)
-    return [_parse_one(element, _members(element, _ENVELOPE), b"", max_depth) for element in elements]
+    return [_parse_one(_members(element, _ENVELOPE), b"", max_depth) for element in elements]
 
 
-def _parse_one(
-    raw: bytes | msgspec.Raw, members: dict[str, msgspec.Raw], body: bytes, max_depth: int
-) -> Envelope:
+def _parse_one(members: dict[str, msgspec.Raw], body: bytes, max_depth: int) -> Envelope:
     if body.count(b"{") + body.count(b"[") > max_depth:
         check_depth(body, max_depth)
     version = members.get("jsonrpc")
@@ -250,7 +248,7 @@ def _members(raw: bytes | msgspec.Raw, known: frozenset[str]) -> dict[str, msgsp
 
 def _walk(raw: bytes, members: dict[str, msgspec.Raw]) -> None:
     # If no member is repeated, keys come in the order in which the decoder met them, each followed by its own value.
-    position = _BLANK.match(raw).end() + 1  # type: ignore[union-attr] - matches the empty string too
+    position = len(raw) - len(raw.lstrip(b" \t\r\n")) + 1
     for key, value in members.items():
         match = _KEY.match(raw, position)
         if match is None or _TEXT.decode(match[1]) != key or not raw.startswith(bytes(value), match.end()):
@@ -284,7 +282,7 @@ def _check_utf8(body: bytes) -> None:
 
 
 def check_depth(body: bytes, limit: int) -> None:
-    """Refuse valid JSON that is nested deeper than `limit`. Strings are cut out first; a step for each bracket follows."""
+    """Refuse valid JSON nested deeper than `limit`. Strings are cut out first, then brackets are counted."""
     outside = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     brackets = outside.translate(None, _NOT_BRACKETS)
     depth = 0

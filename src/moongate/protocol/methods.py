@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 
 class Method(NamedTuple):
-    """`target`: the member of `params` that names the tool, prompt, resource or task. `mirrored`: `Mcp-Name` repeats it."""
+    """`target`: the member of `params` that names the tool, prompt, resource or task. `mirrored`: `Mcp-Name` repeats
+    it.
+    """
 
     name: str
     target: str | None = None

@@ -1,7 +1,7 @@
 """Which revision of MCP speaks, and what its headers must say (2026-07-28: transports, section on standard headers).
 
-Revisions are dates, so they compare as text. Up to 2025-11-25 a session is opened by `initialize` (legacy); from 2026-07-28
-on every request stands alone and mirrors parts of its body in headers (modern).
+Revisions are dates, so they compare as text. Up to 2025-11-25 a session is opened by `initialize` (legacy); from
+2026-07-28 on every request stands alone and mirrors parts of its body in headers (modern).
 """
 
 from __future__ import annotations

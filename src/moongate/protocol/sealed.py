@@ -1,8 +1,8 @@
 """Session ids that carry their own state: an AEAD token that only this gateway can make and read.
 
-Form: base64url without padding of nonce (12 bytes) and AES-256-GCM ciphertext. Inside: the backend's own session id, the
-route, the principal, the negotiated revision, the client's name, the expiry. Nobody else's, no other route's and no forged
-id can be opened; all of these look like an unknown session (404), as the specification wants.
+Form: base64url without padding of nonce (12 bytes) and AES-256-GCM ciphertext. Inside: the backend's own session id,
+the route, the principal, the negotiated revision, the client's name, the expiry. Nobody else's, no other route's and no
+forged id can be opened; all of these look like an unknown session (404), as the specification wants.
 """
 
 from __future__ import annotations

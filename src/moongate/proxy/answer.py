@@ -1,7 +1,7 @@
 """A backend's reply on its way to the client: status, headers, bodies that are no event stream.
 
-2xx bodies pass byte for byte. The record of a call is in the journal before the bytes that complete its answer leave, so
-the last piece of a body is always written by the journal's turn.
+2xx bodies pass byte for byte. The record of a call is in the journal before the bytes that complete its answer leave,
+so the last piece of a body is always written by the journal's turn.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ EVENT_STREAM = b"text/event-stream"
 SMALL = 64 * 1024
 MAX_ERROR_BODY = 1024 * 1024
 _WINDOW = 2048
+
 
 def upstream_coding(head: ResponseHead) -> Coding:
     """The coding of a backend's body. Raises UpstreamError."""
@@ -144,7 +145,7 @@ async def _relay_pieces(call: Call, reply: Reply, head: ResponseHead, coding: Co
 
 
 async def drain(call: Call, reply: Reply) -> None:
-    """The client is gone. A legacy call goes on at the backend, so its answer is read to the end; others are stopped."""
+    """The client is gone. A legacy call goes on at the backend: its answer is read to the end. Others are stopped."""
     if call.modern or not call.expects:
         reply.cancel()
         return
@@ -163,7 +164,9 @@ async def relay_failure(call: Call, reply: Reply, head: ResponseHead) -> None:
     exchange.fail(FailureClass.UPSTREAM_HTTP, f"the backend answered {head.status}")
     if head.status in (401, 403):  # it is the gateway's own credential that failed there
         reply.cancel()
-        raise UpstreamError(FailureClass.UPSTREAM_HTTP, f"the backend refused the gateway's credential with {head.status}")
+        raise UpstreamError(
+            FailureClass.UPSTREAM_HTTP, f"the backend refused the gateway's credential with {head.status}"
+        )
     try:
         body = await collect(reply, upstream_coding(head), MAX_ERROR_BODY, call.route.route.target.timeouts.first_byte)
     except UpstreamError:

@@ -1,4 +1,6 @@
-"""What one request takes along on its way: what its head alone decides (`Admission`), and what is found out later (`Call`)."""
+"""What one request takes along on its way: what its head alone decides (`Admission`), and what is found out later
+(`Call`).
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,16 @@ from moongate.protocol.jsonrpc import (
 )
 from moongate.protocol.sealed import Session
 from moongate.proxy.plan import Plan, RoutePlan
-from moongate.wire.messages import RequestHead, ResponseHead
+from moongate.wire.messages import ResponseHead
 from moongate.wire.server import ServerConnection
 
 
 class Admission:
-    """What was decided about a head. It holds for the same head on the same connection under the same plan, `until` (Unix time).
+    """What was decided about a head. It holds for the same head on the same connection under the same plan, `until`
+    (Unix time).
 
-    `facts` is an exchange as it stood then, to be copied, `record` what its records have in common; `lines` are the header lines that go to the backend. `modern`: the
-    version header says so.
+    `facts` is an exchange as it stood then, to be copied, `record` what its records have in common; `lines` are the
+    header lines that go to the backend. `modern`: the version header says so.
     """
 
     __slots__ = ("facts", "lines", "modern", "plan", "record", "route", "session", "session_token", "until")
@@ -45,11 +48,10 @@ class Admission:
 class Call:
     """One request after its admission. `expects`: an answer to a JSON-RPC request is due."""
 
-    __slots__ = ("admission", "connection", "exchange", "expects", "head", "message", "modern")
+    __slots__ = ("admission", "connection", "exchange", "expects", "message", "modern")
 
-    def __init__(self, connection: ServerConnection, head: RequestHead, exchange: Exchange, admission: Admission) -> None:
+    def __init__(self, connection: ServerConnection, exchange: Exchange, admission: Admission) -> None:
         self.connection = connection
-        self.head = head
         self.exchange = exchange
         self.admission = admission
         self.modern = admission.modern
@@ -67,7 +69,9 @@ class Call:
         return self.message is not None and self.message.method == "initialize" and not self.modern
 
     def lines(self, head: ResponseHead) -> bytes:
-        """The header lines of the answer: what passes (`memo` may remember it), the request id, the client's own session id."""
+        """The header lines of the answer: what passes (`memo` may remember it), the request id, the client's own
+        session id.
+        """
         passed = head.memo if isinstance(head.memo, bytes) else self.admission.route.response_headers.lines(head)
         request_id = self.exchange.request_id.encode()
         upstream = head.fields.get(b"mcp-session-id")
@@ -77,7 +81,11 @@ class Call:
 
     def _session_id(self, upstream: bytes) -> bytes:
         admission = self.admission
-        if admission.session is not None and admission.session_token is not None and admission.session.upstream == upstream:
+        if (
+            admission.session is not None
+            and admission.session_token is not None
+            and admission.session.upstream == upstream
+        ):
             return admission.session_token
         return admission.plan.sessions.create(upstream, admission.route.route.key, self.exchange)
 

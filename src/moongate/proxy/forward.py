@@ -152,9 +152,7 @@ class ResponseHeaders:
     def _line(self, item: tuple[bytes, bytes]) -> bytes:
         """The line of one field, b"" if it stops here; remembered, because a backend sends the same few all day."""
         name, value = item
-        stops = (
-            name in STOPPED or name.startswith(_BROWSER) or name in self._removed or self.names_backend(value)
-        )
+        stops = name in STOPPED or name.startswith(_BROWSER) or name in self._removed or self.names_backend(value)
         line = b"" if stops else b"%b: %b\r\n" % item
         if len(value) <= _REMEMBERED_BYTES:
             if len(self._known) >= _REMEMBERED:

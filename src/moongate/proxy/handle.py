@@ -1,7 +1,7 @@
 """One request from head to record: the whole story, in the order of the architecture.
 
-The plan is taken once, so a reload in mid-request changes nothing. Head policies judge before the body is read; then the
-envelope, the session, the backend. Whatever fails is answered by its class and recorded.
+The plan is taken once, so a reload in mid-request changes nothing. Head policies judge before the body is read; then
+the envelope, the session, the backend. Whatever fails is answered by its class and recorded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ _ALLOW = ((b"allow", b"GET, POST, DELETE"),)
 # Judging a larger body would hold up everybody else's requests.
 _INLINE_JUDGING = 1024 * 1024
 _WELL_KNOWN = "/.well-known/"
-_SINGLE = frozenset({b"mcp-session-id", b"mcp-protocol-version", b"content-type", b"content-encoding", b"last-event-id"})
+_SINGLE = frozenset(
+    {b"mcp-session-id", b"mcp-protocol-version", b"content-type", b"content-encoding", b"last-event-id"}
+)
 
 
 class DataPlane:
@@ -66,11 +68,9 @@ class DataPlane:
         else:
             exchange = self._exchange(port, connection, request)
         try:
-            if isinstance(request, MalformedMessage):
-                raise _malformed(request)
             if admission is None:
                 admission = self._admit(plan, exchange, request)
-            await self._forward(Call(connection, request, exchange, admission))
+            await self._forward(Call(connection, exchange, admission))
         except ClientClosed:
             self._gone(exchange)
         except MalformedMessage as error:
@@ -108,8 +108,10 @@ class DataPlane:
             secure=connection.secure,
         )
 
-    def _admit(self, plan: Plan, exchange: Exchange, request: RequestHead) -> Admission:
+    def _admit(self, plan: Plan, exchange: Exchange, request: RequestHead | MalformedMessage) -> Admission:
         """What the head alone decides: route, principal, session. Raises Refusal."""
+        if isinstance(request, MalformedMessage):
+            raise _malformed(request)
         route, door = self._match(plan, exchange, request)
         exchange.route = route.route.name
         verdict = judge_head(route.policies, exchange)
@@ -170,9 +172,9 @@ class DataPlane:
         return refusal
 
     async def _forward(self, call: Call) -> None:
-        head, admission, connection = call.head, call.admission, call.connection
+        admission, connection, method = call.admission, call.connection, call.exchange.method
         body: bytes | None = None
-        if head.method == "POST":
+        if method == "POST":
             limit = admission.route.route.body_bytes
             body = connection.body_now(limit)
             if body is None:
@@ -182,10 +184,10 @@ class DataPlane:
             big = len(body) > _INLINE_JUDGING
             self._note(call, await asyncio.to_thread(parse, body, depth) if big else parse(body, depth))
         upstream = admission.route.upstream
-        reply = upstream.send_now(head.method, admission.lines, body)
+        reply = upstream.send_now(method, admission.lines, body)
         if reply is None:
-            reply = await upstream.send(head.method, admission.lines, body)
-        if call.modern or head.method == "GET":
+            reply = await upstream.send(method, admission.lines, body)
+        if call.modern or method == "GET":
             connection.on_gone = reply.cancel
             if connection.gone:
                 reply.cancel()
@@ -236,13 +238,15 @@ class DataPlane:
     async def _redirected(
         self, call: Call, reply: Reply, response: ResponseHead, body: bytes | None
     ) -> tuple[Reply, ResponseHead]:
-        """Follow 307 and 308 once, on the same origin (RFC 9110 section 15.4): SDK servers so ask for a missing slash."""
+        """Follow 307 and 308 once, on the same origin (RFC 9110 section 15.4): SDK servers ask so for a slash."""
         location = response.fields.get(b"location", b"")
         path = call.route.route.target.local_path(location.decode("latin-1"))
         reply.cancel()
         if path is None:
-            raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, f"the backend redirects ({response.status}) to elsewhere")
-        following = await call.route.upstream.send(call.head.method, call.admission.lines, body, path)
+            raise UpstreamError(
+                FailureClass.UPSTREAM_PROTOCOL, f"the backend redirects ({response.status}) to elsewhere"
+            )
+        following = await call.route.upstream.send(call.exchange.method, call.admission.lines, body, path)
         if call.connection.on_gone is not None:
             call.connection.on_gone = following.cancel
         try:
@@ -267,7 +271,9 @@ class DataPlane:
 
     # -- when it does not work
 
-    def _refuse(self, connection: ServerConnection, exchange: Exchange, admission: Admission | None, refusal: Refusal) -> None:
+    def _refuse(
+        self, connection: ServerConnection, exchange: Exchange, admission: Admission | None, refusal: Refusal
+    ) -> None:
         exchange.fail(refusal.failure, refusal.detail)
         self._answer(connection, exchange, admission, refusal.failure, refusal)
 

@@ -1,8 +1,8 @@
 """(host, path, method, headers, query) to route; pure.
 
-Precedence: hostname exact, then longest wildcard, then none. Path exact, then longest prefix, then regex in the order of the
-file. Among equals: a method match, then more header matches, then more query matches, then the order of the file. A request
-costs a few dictionary look-ups, however many routes there are.
+Precedence: hostname exact, then longest wildcard, then none. Path exact, then longest prefix, then regex in the order
+of the file. Among equals: a method match, then more header matches, then more query matches, then the order of the
+file. A request costs a few dictionary look-ups, however many routes there are.
 """
 
 from __future__ import annotations
@@ -82,9 +82,7 @@ class Router(Generic[T]):
                 table = self._exact if match.path.kind is PathKind.EXACT else self._prefix
                 table.setdefault(match.path.value, []).append((condition, route))
 
-    def find(
-        self, method: str, path: str, query: str | None, fields: Mapping[bytes, bytes]
-    ) -> tuple[T, Door] | None:
+    def find(self, method: str, path: str, query: str | None, fields: Mapping[bytes, bytes]) -> tuple[T, Door] | None:
         """The route of a request and the door it came to, or None."""
         pairs = parse_qsl(query, keep_blank_values=True) if query else ()
         for condition, route in self._exact.get(path, ()):

@@ -1,4 +1,6 @@
-"""A snapshot made ready for the request path: routers, policies, upstreams, header tables. Built beside the one in force."""
+"""A snapshot made ready for the request path: routers, policies, upstreams, header tables. Built beside the one in
+force.
+"""
 
 from __future__ import annotations
 

@@ -54,7 +54,9 @@ class OwnAnswer(NamedTuple):
     body: bytes
 
 
-def own_answer(exchange: Exchange, failure: FailureClass, refusal: Refusal | None = None, added: bytes = b"") -> OwnAnswer:
+def own_answer(
+    exchange: Exchange, failure: FailureClass, refusal: Refusal | None = None, added: bytes = b""
+) -> OwnAnswer:
     """The answer for a failure; a refusal may name another status, code, text and further headers."""
     row = FAILURES[failure]
     status, code, text = row.status, row.code, row.text
@@ -67,7 +69,9 @@ def own_answer(exchange: Exchange, failure: FailureClass, refusal: Refusal | Non
     return OwnAnswer(status, b"".join(lines), failure_body(exchange, failure, text, code))
 
 
-def failure_body(exchange: Exchange, failure: FailureClass, text: str | None = None, code: int = INTERNAL_ERROR) -> bytes:
+def failure_body(
+    exchange: Exchange, failure: FailureClass, text: str | None = None, code: int = INTERNAL_ERROR
+) -> bytes:
     """The JSON-RPC error for a failure, with the request's id where it has one."""
     data = {"class": failure.value, "requestId": exchange.request_id}
     message = f"{text or FAILURES[failure].text} (request {exchange.request_id})"

@@ -99,7 +99,11 @@ class EventRelay:
         silence = self._call.route.route.target.timeouts.silence
         while True:
             try:
-                data = reply.take() if reply.complete else await reply.read(silence if self._started else reply.remaining())
+                data = (
+                    reply.take()
+                    if reply.complete
+                    else await reply.read(silence if self._started else reply.remaining())
+                )
                 for piece in coding.decode(data):
                     await self._piece(piece)
             except UpstreamError as error:
@@ -136,15 +140,17 @@ class EventRelay:
         self._started = self._started or event.fields
         if event.id and not self._resumable:
             self._resume_elsewhere()
-        if call.expects and not self._answered and event.data and (answer := read_answer(event.data)) is not None:
-            if answer.method is None:
-                self._answered = True
-                call.inspect(answer)
-                await self._recorded(len(block))
+        answer = read_answer(event.data) if call.expects and not self._answered and event.data else None
+        if answer is not None and answer.method is None:
+            self._answered = True
+            call.inspect(answer)
+            await self._recorded(len(block))
         self._send(block)
 
     def _resume_elsewhere(self) -> None:
-        """The stream carries event ids: a client that hangs up comes back for it, and the backend must see that it is gone."""
+        """The stream carries event ids: a client that hangs up comes back for it, and the backend must see that it is
+        gone.
+        """
         self._resumable = True
         self._call.connection.on_gone = self._reply.cancel
         if self._call.connection.gone:

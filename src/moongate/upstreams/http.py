@@ -22,7 +22,9 @@ class HttpReply:
 
     __slots__ = ("_connection", "_first_byte", "_loop", "_over", "_pool")
 
-    def __init__(self, connection: UpstreamConnection, pool: Pool, loop: asyncio.AbstractEventLoop, limit: float) -> None:
+    def __init__(
+        self, connection: UpstreamConnection, pool: Pool, loop: asyncio.AbstractEventLoop, limit: float
+    ) -> None:
         self._connection = connection
         self._pool = pool
         self._loop = loop

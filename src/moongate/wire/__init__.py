@@ -2,5 +2,6 @@
 
 `messages`: request and response heads, parsed by llhttp and judged strictly. `bodies`: body framing (sized, chunked,
 until close) without I/O. `server`: one client connection. `client`: one upstream connection and the pool per origin.
-`events`: event streams, incremental and pure. `deadlines`: one clock for all limits in time. `tls`: contexts and reload.
+`events`: event streams, incremental and pure. `deadlines`: one clock for all limits in time. `tls`: contexts and
+reload.
 """

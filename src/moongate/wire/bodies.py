@@ -1,7 +1,7 @@
 """Body framing without I/O (RFC 9112 sections 6 and 7): bytes in, payload out.
 
-llhttp cannot be stopped at the end of a message, so whatever follows a body on the same connection would be parsed before
-it may be judged. These decoders stop exactly there and hand back the `rest`.
+llhttp cannot be stopped at the end of a message, so whatever follows a body on the same connection would be parsed
+before it may be judged. These decoders stop exactly there and hand back the `rest`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """One upstream connection, and the pool per origin.
 
 A connection carries one request at a time. `send` gives the response head; `read` gives the body piece by piece, with
-back-pressure: nothing is read from the socket while `HIGH_WATER` bytes wait. Limits in time are set by the caller through
-`deadline`, so that connecting, first byte and silence are told apart.
+back-pressure: nothing is read from the socket while `HIGH_WATER` bytes wait. Limits in time are set by the caller
+through `deadline`, so that connecting, first byte and silence are told apart.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -228,7 +229,7 @@ def _body(head: ResponseHead) -> Body:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where connections of a pool lead. `context` None: plain HTTP. `forward` and `tunnel` are an HTTP proxy's address."""
+    """Where connections of a pool lead. `context` None: plain HTTP. `proxy` is an HTTP proxy's address."""
 
     host: str
     port: int
@@ -296,7 +297,7 @@ async def open_connection(origin: Origin, loop: asyncio.AbstractEventLoop) -> Up
     """Resolve and connect, address by address; then the proxy's tunnel and TLS where they are needed."""
     host, port = origin.proxy or (origin.host, origin.port)
     try:
-        addresses = await loop.getaddrinfo(host, port, type=1)
+        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise UpstreamError(FailureClass.UPSTREAM_DNS, f"{host} does not resolve: {error.strerror or error}") from None
     tunnel = origin.proxy is not None and origin.context is not None
@@ -305,8 +306,8 @@ async def open_connection(origin: Origin, loop: asyncio.AbstractEventLoop) -> Up
         try:
             _, connection = await loop.create_connection(
                 lambda: UpstreamConnection(loop),
-                address[0],
-                address[1],
+                str(address[0]),
+                port,
                 ssl=None if tunnel else origin.context,
                 server_hostname=None if tunnel or origin.context is None else origin.host,
             )
@@ -327,7 +328,9 @@ def _reason(error: ssl.SSLError) -> str:
     return error.reason or str(error)
 
 
-async def _tunnel(connection: UpstreamConnection, origin: Origin, loop: asyncio.AbstractEventLoop) -> UpstreamConnection:
+async def _tunnel(
+    connection: UpstreamConnection, origin: Origin, loop: asyncio.AbstractEventLoop
+) -> UpstreamConnection:
     # RFC 9110 section 9.3.6: a 2xx to CONNECT has no body; what follows is the tunnel.
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     authority = f"{host}:{origin.port}".encode()

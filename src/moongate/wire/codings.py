@@ -1,4 +1,6 @@
-"""Content codings, undone piece by piece (RFC 9110 section 8.4). We ask for `identity`; some backends compress all the same."""
+"""Content codings, undone piece by piece (RFC 9110 section 8.4). We ask for `identity`; some backends compress all the
+same.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ IDENTITY = Coding()
 
 
 def coding_of(fields: Mapping[bytes, bytes]) -> Coding:
-    """The coding that `Content-Encoding` names. Raises MalformedMessage for one that was not asked for and is not known."""
+    """The coding that `Content-Encoding` names. Raises MalformedMessage for one that was not asked for and is not
+    known.
+    """
     name = fields.get(b"content-encoding", b"identity").strip(b" \t").lower()
     if name in (b"identity", b""):
         return IDENTITY

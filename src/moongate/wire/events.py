@@ -77,7 +77,9 @@ class Splitter:
 
 
 def parse_event(block: bytes) -> Event:
-    """One event as cut by `Splitter`. A leading byte order mark is ignored, as are fields that the standard does not know."""
+    """One event as cut by `Splitter`. A leading byte order mark is ignored, as are fields that the standard does not
+    know.
+    """
     data: list[bytes] = []
     name = b""
     event_id: bytes | None = None

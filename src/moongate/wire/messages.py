@@ -1,8 +1,9 @@
 """Request and response heads: parsed by llhttp (through httptools), then held to what llhttp lets pass.
 
-llhttp is strict about tokens, control characters, folding, bare CR and LF, and two lengths (RFC 9112 sections 2 to 6). It
-accepts two spaces in the request line, absolute-form targets, HTTP/2.0, a missing or second Host, `Transfer-Encoding` on
-HTTP/1.0 and codings before `chunked`; those are refused here. It is fed exactly one head, so it never sees a body.
+llhttp is strict about tokens, control characters, folding, bare CR and LF, and two lengths (RFC 9112 sections 2 to 6).
+It accepts two spaces in the request line, absolute-form targets, HTTP/2.0, a missing or second Host,
+`Transfer-Encoding` on HTTP/1.0 and codings before `chunked`; those are refused here. It is fed exactly one head, so it
+never sees a body.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def _keep_alive(head: Head) -> bool:
     return b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
 
 
-def _feed(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, head: Head, raw: bytes, limit: int) -> None:
+def _feed(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, raw: bytes, limit: int) -> None:
     count = raw.count(b"\n") - 2
     if count > limit:
         raise MalformedMessage(f"{count} header fields, {limit} are allowed", 431)
@@ -186,7 +187,7 @@ def parse_request(raw: bytes, max_fields: int) -> RequestHead:
     """One request head, from its first byte to its empty line inclusive. Raises MalformedMessage (400, 417, 431)."""
     head = RequestHead()
     head.method, head.target, head.path, head.query, head.minor = _request_line(raw[: raw.find(b"\r\n")])
-    _feed(httptools.HttpRequestParser(head), head, raw, max_fields)
+    _feed(httptools.HttpRequestParser(head), raw, max_fields)
     _frame_request(head)
     if head.length:
         head.repeat = Repeat.of(raw)
@@ -243,7 +244,7 @@ def parse_response(raw: bytes, max_fields: int) -> ResponseHead:
     """One response head, final or interim. Raises MalformedMessage; never trusts two framings at once."""
     head = ResponseHead()
     head.status, head.minor = _status_line(raw[: raw.find(b"\r\n")])
-    _feed(httptools.HttpResponseParser(head), head, raw, max_fields)
+    _feed(httptools.HttpResponseParser(head), raw, max_fields)
     coding = head.fields.get(b"transfer-encoding")
     length = head.fields.get(b"content-length")
     if coding is not None:

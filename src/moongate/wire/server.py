@@ -1,7 +1,8 @@
 """One client connection: framing, limits, deadlines, keep-alive, pipelining in order, back-pressure.
 
-A connection has one task and handles one request at a time; what a client sends ahead waits in a bounded buffer. A client
-that closes its sending half counts as gone (as in nginx and Go): that is the only prompt sign a vanished client gives.
+A connection has one task and handles one request at a time; what a client sends ahead waits in a bounded buffer. A
+client that closes its sending half counts as gone (as in nginx and Go): that is the only prompt sign a vanished client
+gives.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Protocol, TypeAlias, cast
 
 from moongate.errors import ClientClosed
 from moongate.tasks import Tasks
+from moongate.wire.answering import Answering
 from moongate.wire.bodies import Body, ChunkedBody, SizedBody
 from moongate.wire.deadlines import NEVER, Deadlines
 from moongate.wire.messages import MalformedMessage, RequestHead, find_head_end, parse_request, status_line
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 # A request body must arrive at this rate at least (bytes a second), beside the fixed allowance `body_seconds`.
 MIN_BODY_RATE = 16 * 1024
 READ_AHEAD = 64 * 1024
+_FULL = b"content-length: 0\r\nconnection: close\r\n\r\n"
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
 
@@ -47,7 +50,7 @@ class ServerLimits(Protocol):
 
 
 class Server:
-    """The connections of one bind. `limits` may be replaced at any time; new connections and requests see the new ones."""
+    """The connections of one bind. `limits` may be replaced at any time; new requests see the new ones."""
 
     def __init__(self, handler: Handler, limits: ServerLimits, deadlines: Deadlines) -> None:
         self.handler = handler
@@ -63,7 +66,7 @@ class Server:
         return ServerConnection(self)
 
     async def close(self, seconds: float) -> None:
-        """Let requests in flight finish within `seconds`, then cut. Idle connections and endless streams end at once."""
+        """Let requests in flight finish within `seconds`, then cut. Idle connections and GET streams end at once."""
         self.draining = True
         for connection in tuple(self.connections):
             connection.drain_out()
@@ -73,27 +76,22 @@ class Server:
         await self.tasks.close()
 
 
-class ServerConnection(asyncio.Protocol):
+class ServerConnection(Answering, asyncio.Protocol):
     """What a handler sees of the client while it answers one request.
 
-    `on_gone` is called once if the client vanishes, `on_drain` if the server is to stop while a stream is open. An answer is
-    either one `answer`, or `begin`, any number of `write`, and `end`.
+    `on_gone` is called once if the client vanishes, `on_drain` if the server is to stop while a stream is open. How
+    answers are written: `Answering`.
     """
 
     def __init__(self, server: Server) -> None:
-        self.gone = False
+        super().__init__(asyncio.get_running_loop())
         self.on_gone: Callable[[], None] | None = None
         self.on_drain: Callable[[], None] | None = None
-        self.deadline = NEVER
-        self.begun = False
         self.peer = ""
         self.local: tuple[str, int] = ("", 0)
         self.secure = False
         self._server = server
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport
         self._buffer = b""
-        self._head: RequestHead | None = None
         self._last: RequestHead | None = None
         self._body: Body | None = None
         self._received: list[bytes] = []
@@ -101,14 +99,11 @@ class ServerConnection(asyncio.Protocol):
         self._body_limit = READ_AHEAD
         self._body_started = 0.0
         self._busy = False
-        self._closing = False
-        self._chunking = False
         self._lingering = 0
         self._reading = True
         self._next: RequestHead | MalformedMessage | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._body_waiter: asyncio.Future[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
 
     # -- the transport's side
 
@@ -127,7 +122,7 @@ class ServerConnection(asyncio.Protocol):
         server = self._server
         if server.draining or len(server.connections) >= server.limits.connections:
             server.refused_connections += 1
-            self._transport.write(status_line(503) + b"content-length: 0\r\nconnection: close\r\n\r\n")
+            self._transport.write(status_line(503) + _FULL)
             self._transport.close()
             return
         server.connections.add(self)
@@ -154,24 +149,11 @@ class ServerConnection(asyncio.Protocol):
         """The client will send no more."""
         self._lose()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         """The connection is gone, whoever ended it."""
         self._server.connections.discard(self)
         self._server.deadlines.forget(self)
         self._lose()
-
-    def pause_writing(self) -> None:
-        """The client reads more slowly than we write."""
-        self._writable = self._loop.create_future()
-        self.deadline = self._loop.time() + self._server.limits.write_seconds
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        self.deadline = NEVER
-        if self._writable is not None:
-            if not self._writable.done():
-                self._writable.set_result(None)
-            self._writable = None
 
     def expire(self) -> None:
         """A limit in time is over: the head or body came too slowly, nothing came, or nobody read our answer."""
@@ -317,74 +299,14 @@ class ServerConnection(asyncio.Protocol):
         received, self._received = self._received, []
         return received[0] if len(received) == 1 else b"".join(received)
 
-    # -- writing
+    # -- between two requests
 
-    def frame(self, status: int, fields: bytes, length: int | None) -> bytes:
-        """An answer's head: status line, `fields` (whole lines), framing, connection. `length` None: a stream follows."""
-        head = self._head
-        if head is None or not head.keep_alive or self._body is not None or self._server.draining:
-            self._closing = True
-        self._chunking = False
-        if length is not None and not self._closing and head is not None and head.minor and status != 204:
-            return b"%b%bcontent-length: %d\r\n\r\n" % (status_line(status), fields, length)
-        parts = [status_line(status), fields]
-        if length is not None:
-            if status != 204:
-                parts.append(b"content-length: %d\r\n" % length)
-        elif head is not None and head.minor:
-            parts.append(b"transfer-encoding: chunked\r\n")
-            self._chunking = True
-        else:
-            self._closing = True
-        if self._closing:
-            parts.append(b"connection: close\r\n")
-        elif head is not None and not head.minor:
-            parts.append(b"connection: keep-alive\r\n")
-        parts.append(b"\r\n")
-        return b"".join(parts)
+    @property
+    def _write_seconds(self) -> float:
+        return self._server.limits.write_seconds
 
-    def answer(self, framed: bytes, body: bytes = b"") -> None:
-        """The whole answer at once; nothing happens if the client is gone."""
-        if not self.gone:
-            if self._head is not None and self._head.method == "HEAD":
-                body = b""
-            if len(body) > READ_AHEAD:
-                self._transport.writelines((framed, body))
-            else:
-                self._transport.write(framed + body)
-        self._finish()
-
-    def begin(self, framed: bytes) -> None:
-        """The head of an answer whose body follows in pieces."""
-        self.begun = True
-        if not self.gone:
-            self._transport.write(framed)
-
-    def put(self, data: bytes) -> None:
-        """One piece of the body. Raises ClientClosed. Follow it with `await writable()` where more may come."""
-        if self.gone:
-            raise ClientClosed
-        if self._chunking:
-            self._transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
-        else:
-            self._transport.write(data)
-
-    async def writable(self) -> None:
-        """Wait until the client has read enough for more. Raises ClientClosed."""
-        if self._writable is not None:
-            await self._writable
-        if self.gone:
-            raise ClientClosed
-
-    def end(self, data: bytes = b"") -> None:
-        """The last piece, and the end of the answer."""
-        if not self.gone:
-            if self._chunking:
-                last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
-                self._transport.write(last)
-            elif data:
-                self._transport.write(data)
-        self._finish()
+    def _must_close(self) -> bool:
+        return self._body is not None or self._server.draining
 
     def _finish(self) -> None:
         self.on_gone = self.on_drain = None
@@ -404,7 +326,8 @@ class ServerConnection(asyncio.Protocol):
             self._next_head()
 
     def _close_gently(self) -> None:
-        # Closing with unread input makes the kernel send RST, which may destroy the answer on its way (RFC 9112 section 9.6).
+        # Closing with unread input makes the kernel send RST, which may destroy the answer on its way (RFC 9112 section
+        # 9.6).
         if (self._body is None and not self._buffer) or not self._transport.can_write_eof():
             self._transport.close()
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +60,7 @@ class Certificates:
         self._files, self._contexts, self._stamps = other._files, other._contexts, other._stamps
 
     def refresh(self) -> list[str]:
-        """Read again what has changed; returns the names that were. Raises StartError, and keeps the old certificate."""
+        """Read again what has changed; returns those names. Raises StartError, and keeps the old certificate."""
         changed = [name for name, pair in self._files.items() if _stamp(pair) != self._stamps[name]]
         for name in changed:
             self._stamps[name] = _stamp(self._files[name])
@@ -92,7 +91,7 @@ def _stamp(pair: tuple[str, str]) -> tuple[float, ...]:
     stamps: list[float] = []
     for name in pair:
         try:
-            status = os.stat(Path(name))
+            status = Path(name).stat()
             stamps += (status.st_mtime_ns, status.st_size, status.st_ino)
         except OSError:
             stamps.append(-1.0)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from moongate.control.schema.browser import Cors, Csrf
-from moongate.control.schema.headers import RequestHeaders, RequestName, ResponseHeaders, ResponseName
+from moongate.control.schema.headers import PassedName, RequestHeaders, RequestName, ResponseHeaders, ResponseName
 from moongate.control.schema.values import Duration, FilePath, Milliseconds, Strict, refusal
 
 FIRST_BYTE_MS = 30_000
@@ -102,6 +102,11 @@ class Policies(Strict):
     keep_alive: Duration | None = Field(
         None,
         description="Interval of comment lines on quiet event streams. Without it: `gateway.keepAlive`.",
+    )
+    forward_headers: list[PassedName] | None = Field(
+        None,
+        description="Client headers that go on to the backend beside the documented ones. Credentials, cookies and "
+        "`Origin` never do.",
     )
     request_header_modifier: RequestModifier | None = Field(None, description="Headers of requests to the backend.")
     response_header_modifier: ResponseModifier | None = Field(None, description="Headers of answers to the client.")

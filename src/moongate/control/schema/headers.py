@@ -41,6 +41,10 @@ _REQUEST = {
     "mcp-name": "belongs to the MCP message",
     "last-event-id": "belongs to the MCP session",
 }
+_STOPPED = dict.fromkeys(
+    ("authorization", "api-key", "x-api-key", "cookie", "cookie2", "origin", "referer"),
+    "stops at the gateway, so that no backend gets it",
+)
 _RESPONSE = {**_HOP_BY_HOP, **_MESSAGE, **_SESSION, "x-request-id": "is made by the gateway for every answer"}
 
 
@@ -63,6 +67,10 @@ def _value(value: str) -> str:
 
 def _request_name(value: str) -> str:
     return _not_owned(value, _REQUEST, "mcp-param-", "belongs to the MCP message")
+
+
+def _passed_name(value: str) -> str:
+    return _not_owned(value, _REQUEST | _STOPPED, "sec-", "is made by the browser for the gateway")
 
 
 def _response_name(value: str) -> str:
@@ -92,6 +100,7 @@ _NAME_SCHEMA = WithJsonSchema({"type": "string", "x-kind": "header name"})
 FieldName = Annotated[str, AfterValidator(_name), _NAME_SCHEMA]
 FieldValue = Annotated[str, AfterValidator(_value)]
 RequestName = Annotated[str, AfterValidator(_request_name), _NAME_SCHEMA]
+PassedName = Annotated[str, AfterValidator(_passed_name), _NAME_SCHEMA]
 ResponseName = Annotated[str, AfterValidator(_response_name), _NAME_SCHEMA]
 RequestHeaders = Annotated[dict[RequestName, FieldValue], AfterValidator(_once)]
 ResponseHeaders = Annotated[dict[ResponseName, FieldValue], AfterValidator(_once)]
