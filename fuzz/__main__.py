@@ -52,6 +52,7 @@ class Aim(NamedTuple):
 
 AIMS = {
     "request": Aim(pure.request, REQUESTS),
+    "repeat": Aim(pure.repeat, REQUESTS),
     "response": Aim(pure.response, RESPONSES),
     "chunks": Aim(pure.chunks, BODIES),
     "events": Aim(pure.events, STREAMS),

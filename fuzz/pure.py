@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 
-from fuzz.mutate import pieces
+from fuzz.mutate import mutated, pieces
 from moongate.errors import Refusal
 from moongate.protocol.jsonrpc import Envelope, parse
 from moongate.protocol.sealed import NotOurs, Sealer
@@ -86,6 +87,35 @@ def response(data: bytes, chance: random.Random) -> None:
         return head
 
     _head(data, chance, read)
+
+
+_LENGTH = re.compile(rb"(content-length: ?)[0-9]+", re.IGNORECASE)
+
+
+def repeat(data: bytes, chance: random.Random) -> None:
+    """A head is taken for one that came before only if parsing it would say the same, but for its length."""
+    end = data.find(b"\r\n\r\n") + 4
+    try:
+        first = parse_request(data[:end], MAX_FIELDS)
+    except MalformedMessage:
+        return
+    known = first.repeat
+    if known is None:
+        return
+    hold(known.match(data) == (first.length, end), "a head is not recognised when it comes again")
+    other = b"%d" % chance.choice((0, 1, first.length * 10, 10**17))
+    candidates = [_LENGTH.sub(rb"\g<1>" + other, data), mutated(chance, [data]), mutated(chance, [data[:end]])]
+    for candidate in candidates:
+        if (again := known.match(candidate)) is None:
+            continue
+        length, behind = again
+        hold(candidate.find(b"\r\n\r\n") + 4 == behind, "it ends elsewhere")
+        parsed = parse_request(candidate[:behind], MAX_FIELDS)  # MalformedMessage here is a finding too
+        hold(parsed.length == length, "another length")
+        names = [(name, value) for name, value in parsed.items() if name != b"content-length"]
+        hold(names == [item for item in first.items() if item[0] != b"content-length"], "other fields")
+        same = (parsed.method, parsed.target, parsed.minor, parsed.chunked, parsed.keep_alive)
+        hold(same == (first.method, first.target, first.minor, first.chunked, first.keep_alive), "another head")
 
 
 def chunks(data: bytes, chance: random.Random) -> None:

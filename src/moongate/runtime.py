@@ -209,7 +209,14 @@ class Runtime:
         loop = asyncio.get_running_loop()
         context = bind.certificates.context if bind.certificates is not None else None
         try:
-            listening = await loop.create_server(bind.server.connect, host, bind.port, ssl=context, backlog=BACKLOG)
+            listening = await loop.create_server(
+                bind.server.connect,
+                host,
+                bind.port,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else bind.server.limits.head_seconds,
+                backlog=BACKLOG,
+            )
         except OSError as error:
             if optional and error.errno in _NO_SUCH_ADDRESS:
                 return  # a machine without IPv6 has no ::1

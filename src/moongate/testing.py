@@ -19,7 +19,7 @@ from moongate.control.files import load_texts
 from moongate.runtime import Runtime
 from moongate.tasks import Tasks
 
-LIMIT_SECONDS = 10.0
+LIMIT_SECONDS = 15.0
 
 
 @dataclass

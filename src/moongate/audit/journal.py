@@ -45,7 +45,6 @@ class Journal:
         self._number = 0
         self._complained = 0.0
         if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._number = max(map(_number, self._segments()), default=0)
             self._open_segment()
 
@@ -63,12 +62,16 @@ class Journal:
         if self._directory is not None and lines:
             self._write(lines)
         for then in waiting:
-            then()
+            try:
+                then()
+            except Exception:
+                log.exception("an answer could not be sent after its record was written")
 
     def _write(self, lines: list[bytes]) -> None:
         data = lines[0] if len(lines) == 1 else b"".join(lines)
         try:
-            if self._file < 0 or self._size >= self._segment_bytes:
+            # A segment that was removed would take records that nobody can find again.
+            if self._file < 0 or self._size >= self._segment_bytes or not os.fstat(self._file).st_nlink:
                 self._open_segment()
             written = os.write(self._file, data)
         except OSError as error:
@@ -101,6 +104,7 @@ class Journal:
         if not self._number or self._size >= self._segment_bytes:
             self._number += 1
         self._close_file()
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._directory / f"journal-{self._number}.jsonl"
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._file).st_size

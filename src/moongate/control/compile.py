@@ -16,9 +16,9 @@ from moongate.control.schema.gateway import GatewayBlock, LimitsBlock, parse_lis
 from moongate.control.schema.judge import judge
 from moongate.control.servers import server_routes
 from moongate.control.settings import defaults, known_names, limits, tokens
-from moongate.control.targets import MIN_SECRET, route_secrets
+from moongate.control.targets import MIN_SECRET, with_secrets
 from moongate.errors import Complaint, ConfigError
-from moongate.model.snapshot import Bind, Listener, ServerTls, Snapshot
+from moongate.model.snapshot import Bind, Listener, ServerTls, Snapshot, Transport
 
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_PORT = 8000
@@ -143,7 +143,11 @@ def _with_keys(binds: list[Bind]) -> tuple[Bind, ...]:
 
     def keyed(bind: Bind, listener: Listener) -> Listener:
         routes = [
-            route if len(places[route.name]) == 1 else replace(route, key=f"{bind.port}/{listener.name}/{route.name}")
+            with_secrets(
+                route
+                if len(places[route.name]) == 1
+                else replace(route, key=f"{bind.port}/{listener.name}/{route.name}")
+            )
             for route in listener.routes
         ]
         return replace(listener, routes=tuple(routes))
@@ -157,7 +161,7 @@ def _secrets(document: Document, binds: tuple[Bind, ...]) -> frozenset[str]:
     for bind in binds:
         for listener in bind.listeners:
             for route in listener.routes:
-                values.extend(route_secrets(route))
+                values.extend(route.secrets)
     return frozenset(value for value in values if len(value) >= MIN_SECRET)
 
 
@@ -166,6 +170,12 @@ def _warn(document: Document, binds: tuple[Bind, ...], findings: Findings) -> No
         findings.warn(("gateway", "trustedProxies"), "checked, but not used yet: no X-Forwarded-* header counts")
     if document.console is not None:
         findings.warn(("console",), "checked, but there is no console yet")
+    for route in {
+        route.key: route for bind in binds for listener in bind.listeners for route in listener.routes
+    }.values():
+        if route.target.transport is Transport.SSE:
+            text = f"{route.name}: HTTP+SSE backends are not served yet, calls get 501"
+            findings.warnings.append(Complaint(route.where, text))
     if not any(listener.routes for bind in binds for listener in bind.listeners):
         findings.warn(("mcpServers",), "there is no instance: every request is answered 404")
 

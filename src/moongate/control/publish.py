@@ -1,8 +1,8 @@
 """A changed configuration takes effect: the new is built beside the old, then swapped in; if anything fails, the old
 stays.
 
-Files are watched by looking at their stamps once a second: that also sees what inotify does not (bind mounts, network
-file systems, links that are swapped under a directory).
+Files are watched by looking at their stamps four times a second: that also sees what inotify does not (bind mounts,
+network file systems, links that are swapped under a directory).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from moongate.model.snapshot import Snapshot
 
 log = logging.getLogger("moongate")
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.25
 
 Stamp = tuple[tuple[int, int, int], ...]
 

@@ -23,17 +23,26 @@ def load_key(data_dir: Path, environ: Mapping[str, str]) -> bytes:
     path = data_dir / "key"
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return _decode(path.read_text(encoding="ascii", errors="replace").strip(), str(path))
-        key = secrets.token_bytes(KEY_BYTES)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(key.hex() + "\n")
+        if not path.exists():
+            _make_key(path)
+        text = path.read_text(encoding="ascii", errors="replace")
     except OSError as error:
         msg = f"{path}: cannot be read or made: {error.strerror}; choose another --data-dir, or set {VARIABLE}"
         raise StartError(msg) from None
-    return key
+    return _decode(text.strip(), str(path))
+
+
+def _make_key(path: Path) -> None:
+    # Written beside and linked, so that a crash leaves no half key and of two first starts one key wins.
+    beside = path.with_name(f".key-{secrets.token_hex(8)}")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(KEY_BYTES) + "\n")
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        pass
+    finally:
+        beside.unlink()
 
 
 def _decode(text: str, where: str) -> bytes:

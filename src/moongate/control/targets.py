@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 from moongate.control.findings import Findings
@@ -75,6 +76,11 @@ def _client_tls(address: Address, reach: Reach, findings: Findings, loc: Loc) ->
         for key, written in (("ca", reach.tls.ca), ("cert", reach.tls.cert), ("key", reach.tls.key))
     }
     return ClientTls(**paths)
+
+
+def with_secrets(route: Route) -> Route:
+    """The route, told what must not be echoed."""
+    return replace(route, secrets=frozenset(secret for secret in route_secrets(route) if len(secret) >= MIN_SECRET))
 
 
 def route_secrets(route: Route) -> Iterator[str]:

@@ -154,7 +154,8 @@ class Route:
 
     `auth` True: a client token is needed. `matches` are alternatives; never empty. `keepalive` is the interval of
     comment lines on quiet event streams towards clients (None: none are made). `forward_headers`: client headers that
-    go on to the target beside the documented ones. `where` is file:line of what was written.
+    go on to the target beside the documented ones. `secrets`: what an answer's headers and errors must not echo.
+    `where` is file:line of what was written.
     """
 
     key: str
@@ -166,6 +167,7 @@ class Route:
     body_bytes: int = 64 * MIB
     keepalive: float | None = None
     forward_headers: tuple[str, ...] = ()
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
     where: str = ""
 
 

@@ -160,7 +160,7 @@ def _parse_array(body: bytes, max_depth: int) -> list[Envelope]:
     try:
         elements = _ARRAY.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise refuse(f"malformed JSON: {error}", PARSE_ERROR) from None
+        raise _unreadable(error) from None
     if not 0 < len(elements) <= MAX_BATCH:
         raise refuse(f"an array of {len(elements)} messages; 1 to {MAX_BATCH} are allowed")
     check_depth(body, max_depth)
@@ -211,6 +211,8 @@ def _read_meta(envelope: Envelope, raw: msgspec.Raw) -> None:
     envelope.meta = meta = _members(raw, _META)
     if (version := meta.get(VERSION_KEY)) is not None:
         envelope.version = _text(version)
+        if envelope.version is None:
+            raise refuse(f"_meta: {VERSION_KEY} is not a string", INVALID_PARAMS)
     _read_client(envelope, meta.get(CLIENT_KEY))
 
 
@@ -235,8 +237,7 @@ def _members(raw: bytes | msgspec.Raw, known: frozenset[str]) -> dict[str, msgsp
     try:
         members = _MEMBERS.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
-        code = INVALID_REQUEST if isinstance(error, msgspec.ValidationError) else PARSE_ERROR
-        raise refuse(f"malformed JSON: {error}", code) from None
+        raise _unreadable(error) from None
     # In compact JSON without repeated members the lengths add up; a repeated one always leaves bytes unaccounted for.
     size = 1 + 4 * len(members) + sum(map(len, members)) + sum(map(len, members.values()))
     if size != len(raw):
@@ -244,6 +245,14 @@ def _members(raw: bytes | msgspec.Raw, known: frozenset[str]) -> dict[str, msgsp
     if not members.keys() <= known:
         _check_case(members, known)
     return members
+
+
+def _unreadable(error: Exception) -> Refusal:
+    if isinstance(error, RecursionError):
+        return refuse("JSON nested too deeply")
+    return refuse(
+        f"malformed JSON: {error}", INVALID_REQUEST if isinstance(error, msgspec.ValidationError) else PARSE_ERROR
+    )
 
 
 def _walk(raw: bytes, members: dict[str, msgspec.Raw]) -> None:
@@ -256,7 +265,7 @@ def _walk(raw: bytes, members: dict[str, msgspec.Raw]) -> None:
         position = match.end() + len(value)
         end = _NEXT.match(raw, position)
         if end is None:
-            raise refuse("malformed JSON", PARSE_ERROR)
+            raise refuse(f"the member {key[:64]!r} stands more than once")
         position = end.end()
     if raw[position:].strip(b" \t\r\n") not in (b"", b"}"):
         raise refuse("a member of the envelope, params or _meta stands more than once")

@@ -70,7 +70,8 @@ def decode_value(value: bytes) -> str | None:
     sentinel = _SENTINEL.fullmatch(value)
     try:
         if sentinel is not None:
-            return base64.b64decode(sentinel[1], validate=True).decode()
+            decoded = base64.b64decode(sentinel[1], validate=True)
+            return decoded.decode() if base64.b64encode(decoded) == sentinel[1] else None
         return value.decode("ascii")
     except (binascii.Error, UnicodeDecodeError):
         return None

@@ -6,7 +6,7 @@ so the last piece of a body is always written by the journal's turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
@@ -25,6 +25,7 @@ EVENT_STREAM = b"text/event-stream"
 SMALL = 64 * 1024
 MAX_ERROR_BODY = 1024 * 1024
 _WINDOW = 2048
+_BLANK = b" \t\r\n"
 
 
 def upstream_coding(head: ResponseHead) -> Coding:
@@ -37,23 +38,57 @@ def upstream_coding(head: ResponseHead) -> Coding:
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, error.detail) from None
 
 
-async def collect(reply: Reply, coding: Coding, limit: int, seconds: float) -> bytes:
-    """A whole body of at most `limit` bytes. Raises UpstreamError."""
-    pieces: list[bytes] = []
-    size = 0
-    while True:
-        data = reply.take() if reply.complete else await reply.read(seconds)
+class Pieces:
+    """A body piece by piece, decoded. Its first byte is due within the first-byte limit, each further one within `gap`.
+
+    `last`: the piece that `next` just gave is known to be the last.
+    """
+
+    def __init__(self, reply: Reply, coding: Coding, gap: float) -> None:
+        self._reply = reply
+        self._coding = coding
+        self._gap = gap
+        self._started = False
+        self._ended = False
+        self._decoded: Iterator[bytes] = iter(())
+
+    @property
+    def last(self) -> bool:
+        """Whether nothing follows; not known of coded bodies."""
+        return self._ended and self._coding is IDENTITY
+
+    async def next(self) -> bytes:
+        """The next piece, b"" at the end. Raises UpstreamError."""
+        reply = self._reply
         try:
-            for piece in coding.decode(data):
-                size += len(piece)
-                if size > limit:
-                    detail = f"a body of more than {limit} bytes where a short one is expected"
-                    raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, detail)
-                pieces.append(piece)
+            while (piece := next(self._decoded, b"")) == b"":
+                if self._ended:
+                    self._coding.finish()
+                    return b""
+                limit = self._gap if self._started else reply.remaining()
+                data = reply.take() if reply.complete else await reply.read(limit)
+                self._started = True
+                self._ended = reply.complete or not data
+                self._decoded = self._coding.decode(data)
         except MalformedMessage as error:
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, error.detail) from None
-        if reply.complete or not data:
-            return b"".join(pieces)
+        return piece
+
+    async def collect(self, limit: int) -> tuple[bytes, bool]:
+        """The body up to its end or to just over `limit` bytes, and whether it is whole. Raises UpstreamError."""
+        found: list[bytes] = []
+        size = 0
+        while piece := await self.next():
+            found.append(piece)
+            size += len(piece)
+            if size > limit:
+                return b"".join(found), False
+        return b"".join(found), True
+
+
+def pieces(call: Call, reply: Reply, head: ResponseHead) -> Pieces:
+    """The body of a backend's answer. Raises UpstreamError for a coding that cannot be read."""
+    return Pieces(reply, upstream_coding(head), call.route.route.target.timeouts.first_byte)
 
 
 def whole_answer(call: Call, reply: Reply, head: ResponseHead) -> Callable[[], None] | None:
@@ -85,18 +120,25 @@ def _check(call: Call, body: bytes) -> None:
 
 
 async def relay_body(call: Call, reply: Reply, head: ResponseHead) -> None:
-    """A 2xx answer that is no event stream. Raises UpstreamError while nothing of it has left."""
-    coding = upstream_coding(head)
-    short = coding is IDENTITY and (reply.complete or (head.length is not None and head.length <= SMALL))
-    if short or call.initializing:
-        limit = MAX_ERROR_BODY if call.initializing else max(SMALL, head.length or MAX_ERROR_BODY)
-        body = await collect(reply, coding, limit, call.route.route.target.timeouts.first_byte)
+    """A 2xx answer that is no event stream. Raises UpstreamError while nothing of it has left.
+
+    A short one is held until it is whole: then it can be judged. A long one must at least begin like JSON.
+    """
+    body = pieces(call, reply, head)
+    first, whole = await body.collect(MAX_ERROR_BODY if call.initializing else SMALL)
+    if whole:
         if call.expects:
-            _check(call, body)
+            _check(call, first)
         reply.release()
-        _answer_whole(call, head, body)
-        return
-    await _relay_pieces(call, reply, head, coding)
+        _answer_whole(call, head, first)
+    elif call.expects and (first.lstrip(_BLANK)[:1] not in (b"{", b"[") or call.initializing):
+        raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "a long answer that is not JSON")
+    else:
+        try:
+            await _relay_pieces(call, reply, head, first, body)
+        except ClientClosed:
+            await drain(call, reply)
+            raise
 
 
 def _answer_whole(call: Call, head: ResponseHead, body: bytes) -> None:
@@ -106,41 +148,22 @@ def _answer_whole(call: Call, head: ResponseHead, body: bytes) -> None:
     call.admission.plan.commit(call.record(), partial(connection.answer, framed, body))
 
 
-async def _relay_pieces(call: Call, reply: Reply, head: ResponseHead, coding: Coding) -> None:
+async def _relay_pieces(call: Call, reply: Reply, head: ResponseHead, piece: bytes, body: Pieces) -> None:
     connection, exchange = call.connection, call.exchange
-    seconds = call.route.route.target.timeouts.first_byte
-    length = head.length if coding is IDENTITY else None
-    first = last = b""
-    begun = False
-    try:
-        while True:
-            data = reply.take() if reply.complete else await reply.read(seconds)
-            done = reply.complete or not data
-            for piece in coding.decode(data):
-                exchange.bytes_out += len(piece)
-                first = first or piece[:_WINDOW]
-                last = (last + piece[-_WINDOW:])[-_WINDOW:]
-                if not begun:
-                    begun = True
-                    connection.begin(connection.frame(head.status, call.lines(head), length))
-                if done and coding is IDENTITY:
-                    call.inspect_windows(first, last)
-                    call.admission.plan.commit(call.record(), partial(connection.end, piece))
-                    reply.release()
-                    return
-                connection.put(piece)
-                await connection.writable()
-            if done:
-                break
-    except MalformedMessage as error:
-        raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, error.detail) from None
-    except ClientClosed:
-        await drain(call, reply)
-        raise
-    if not begun:
-        raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "an empty answer")
+    length = None if b"content-encoding" in head.fields else head.length
+    connection.begin(connection.frame(head.status, call.lines(head), length))
+    first = piece[:_WINDOW]
+    last = b""
+    while piece:
+        exchange.bytes_out += len(piece)
+        last = (last + piece[-_WINDOW:])[-_WINDOW:]
+        if body.last:
+            break
+        connection.put(piece)
+        await connection.writable()
+        piece = await body.next()
     call.inspect_windows(first, last)
-    call.admission.plan.commit(call.record(), connection.end)
+    call.admission.plan.commit(call.record(), partial(connection.end, piece))
     reply.release()
 
 
@@ -168,17 +191,20 @@ async def relay_failure(call: Call, reply: Reply, head: ResponseHead) -> None:
             FailureClass.UPSTREAM_HTTP, f"the backend refused the gateway's credential with {head.status}"
         )
     try:
-        body = await collect(reply, upstream_coding(head), MAX_ERROR_BODY, call.route.route.target.timeouts.first_byte)
+        body, whole = await pieces(call, reply, head).collect(MAX_ERROR_BODY)
     except UpstreamError:
-        body = b""  # the status alone is the message
-    answer = read_answer(body)
-    reply.release() if reply.complete else reply.cancel()
-    if answer is not None and not call.route.response_headers.names_backend(body):
+        body, whole = b"", False  # the status alone is the message
+    answer = read_answer(body) if whole else None
+    if whole:
+        reply.release()
+    else:
+        reply.cancel()
+    if answer is not None and not call.route.response_headers.tells(body):
         if answer.error is not None:
             exchange.rpc_code = int(answer.error.code)
         _answer_whole(call, head, body)
         return
-    own = own_answer(exchange, FailureClass.UPSTREAM_HTTP, added=call.route.response_headers.added)
+    own = own_answer(exchange, FailureClass.UPSTREAM_HTTP, route=call.route.response_headers)
     kept = [b"%b: %b\r\n" % (name, head.fields[name]) for name in (b"allow", b"retry-after") if name in head.fields]
     exchange.bytes_out = len(own.body)
     framed = connection.frame(head.status, own.lines + b"".join(kept), len(own.body))

@@ -46,9 +46,9 @@ class Admission:
 
 
 class Call:
-    """One request after its admission. `expects`: an answer to a JSON-RPC request is due."""
+    """One request after its admission. `expects`: an answer to a JSON-RPC request is due. `batch`: an array's elements."""
 
-    __slots__ = ("admission", "connection", "exchange", "expects", "message", "modern")
+    __slots__ = ("admission", "batch", "connection", "exchange", "expects", "message", "modern")
 
     def __init__(self, connection: ServerConnection, exchange: Exchange, admission: Admission) -> None:
         self.connection = connection
@@ -57,6 +57,7 @@ class Call:
         self.modern = admission.modern
         self.expects = False
         self.message: Envelope | None = None
+        self.batch: tuple[Envelope, ...] = ()
 
     @property
     def route(self) -> RoutePlan:
@@ -90,12 +91,19 @@ class Call:
         return admission.plan.sessions.create(upstream, admission.route.route.key, self.exchange)
 
     def record(self, phase: str = "") -> bytes:
-        """The exchange as it stands, as one line of the journal."""
+        """The exchange as it stands, as one line of the journal; one for each element of an array."""
         exchange = self.exchange
         if self.connection.gone and self.expects:
             exchange.fail(FailureClass.CLIENT_CLOSED, "the client went away before its answer")
         exchange.recorded = True
-        return encode(exchange, time.perf_counter(), phase, self.admission.record)
+        now = time.perf_counter()
+        if not self.batch:
+            return encode(exchange, now, phase, self.admission.record)
+        lines = []
+        for element in self.batch:
+            exchange.rpc_method, exchange.rpc_target = element.method, element.target or ""
+            lines.append(encode(exchange, now, phase, self.admission.record))
+        return b"".join(lines)
 
     def inspect(self, answer: Answer) -> None:
         """Note in the exchange how the call itself ended."""

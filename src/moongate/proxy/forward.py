@@ -6,6 +6,7 @@ passes but what belongs to the connection, to browsers' trust in the gateway's o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -75,6 +76,8 @@ _BROWSER = b"access-control-"
 
 # Header lines of answers that are remembered for each route, and the longest value among them.
 _REMEMBERED = 256
+# A number this large after a colon is a port, not part of a time.
+FIRST_TELLING_PORT = 1000
 _REMEMBERED_BYTES = 128
 
 
@@ -103,7 +106,7 @@ class RequestHeaders:
         fields = head.fields
         named: frozenset[bytes] = frozenset()
         connection = fields.get(b"connection")
-        if connection is not None and connection not in (b"keep-alive", b"close"):
+        if connection is not None and (head.more or connection not in (b"keep-alive", b"close")):
             named = head.connection_options()
         passed = self._passed
         lines = [
@@ -120,12 +123,15 @@ class RequestHeaders:
 class ResponseHeaders:
     """What the answers of one route carry to clients."""
 
-    def __init__(self, target: Target, modifiers: tuple[HeaderModifier, ...]) -> None:
+    def __init__(self, target: Target, modifiers: tuple[HeaderModifier, ...], secrets: frozenset[str]) -> None:
         host = target.host
-        needles = {target.authority, f"{host}:{target.port}", f"[{host}]:{target.port}"}
+        hidden = {target.authority, *secrets}
         if "." in host or ":" in host:
-            needles.add(host)
-        self._needles = tuple(needle.lower().encode() for needle in needles if needle)
+            hidden.add(host)
+        patterns = [re.escape(text.encode()) for text in hidden if text]
+        if target.port >= FIRST_TELLING_PORT:  # whatever address stands before it: the one behind a name, for example
+            patterns.append(b":%d(?![0-9])" % target.port)
+        self._hidden = re.compile(b"|".join(patterns), re.IGNORECASE)
         self._removed: frozenset[bytes] = frozenset()
         self._added = b""
         self._known: dict[tuple[bytes, bytes], bytes] = {}
@@ -138,7 +144,7 @@ class ResponseHeaders:
         """The header lines of a backend's answer that pass, and what the operator adds."""
         fields = head.fields
         connection = fields.get(b"connection")
-        if connection is not None and connection not in (b"keep-alive", b"close"):
+        if connection is not None and (head.more or connection not in (b"keep-alive", b"close")):
             named = head.connection_options()
             return b"".join([self._line(item) for item in head.items() if item[0] not in named]) + self._added
         known = self._known
@@ -152,7 +158,7 @@ class ResponseHeaders:
     def _line(self, item: tuple[bytes, bytes]) -> bytes:
         """The line of one field, b"" if it stops here; remembered, because a backend sends the same few all day."""
         name, value = item
-        stops = name in STOPPED or name.startswith(_BROWSER) or name in self._removed or self.names_backend(value)
+        stops = name in STOPPED or name.startswith(_BROWSER) or name in self._removed or self.tells(value)
         line = b"" if stops else b"%b: %b\r\n" % item
         if len(value) <= _REMEMBERED_BYTES:
             if len(self._known) >= _REMEMBERED:
@@ -160,15 +166,14 @@ class ResponseHeaders:
             self._known[item] = line
         return line
 
-    @property
-    def added(self) -> bytes:
-        """What the operator adds to answers that the gateway writes itself."""
-        return self._added
+    def own(self, fields: list[tuple[bytes, bytes]]) -> bytes:
+        """The header lines of an answer that the gateway writes itself, changed as the operator wants."""
+        kept = [b"%b: %b\r\n" % item for item in fields if item[0] not in self._removed]
+        return b"".join(kept) + self._added
 
-    def names_backend(self, value: bytes) -> bool:
-        """Whether a text holds the backend's address."""
-        value = value.lower()
-        return any(needle in value for needle in self._needles)
+    def tells(self, value: bytes) -> bool:
+        """Whether a text holds the backend's address or a credential that it was sent."""
+        return self._hidden.search(value) is not None
 
 
 def media_type(fields: Mapping[bytes, bytes]) -> bytes:

@@ -18,6 +18,7 @@ from functools import partial
 from moongate.audit.record import encode, facts
 from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
 from moongate.model.exchange import Exchange
+from moongate.model.snapshot import Transport
 from moongate.policies.base import Verdict
 from moongate.policies.host import split_authority
 from moongate.policies.pipeline import judge_head
@@ -42,6 +43,7 @@ _ALLOW = ((b"allow", b"GET, POST, DELETE"),)
 # Judging a larger body would hold up everybody else's requests.
 _INLINE_JUDGING = 1024 * 1024
 _WELL_KNOWN = "/.well-known/"
+_JUDGED = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"content-type"})
 _SINGLE = frozenset(
     {b"mcp-session-id", b"mcp-protocol-version", b"content-type", b"content-encoding", b"last-event-id"}
 )
@@ -60,6 +62,7 @@ class DataPlane:
         plan = self.plan
         now = time.time()
         admission = _known(plan, request, now)
+        route: RoutePlan | None = None
         if admission is not None:
             exchange = copy(admission.facts)
             exchange.request_id = next(self._ids)
@@ -69,18 +72,21 @@ class DataPlane:
             exchange = self._exchange(port, connection, request)
         try:
             if admission is None:
-                admission = self._admit(plan, exchange, request)
+                request = _well_formed(request)
+                route, door = self._match(plan, exchange, request)
+                admission = self._admit(plan, (route, door), exchange, request)
+            route = admission.route
             await self._forward(Call(connection, exchange, admission))
         except ClientClosed:
             self._gone(exchange)
         except MalformedMessage as error:
-            self._refuse(connection, exchange, admission, _malformed(error))
+            self._refuse(connection, exchange, route, _malformed(error))
         except Refusal as refusal:
-            self._refuse(connection, exchange, admission, refusal)
+            self._refuse(connection, exchange, route, refusal)
         except UpstreamError as error:
             log.warning("%s %s: %s: %s", exchange.request_id, exchange.route, error.failure.value, error.detail)
             exchange.fail(error.failure, error.detail)
-            self._answer(connection, exchange, admission, error.failure)
+            self._answer(connection, exchange, route, error.failure)
         except asyncio.CancelledError:
             exchange.fail(FailureClass.CLIENT_CLOSED, "cut off while the gateway was stopping")
             self._gone(exchange)
@@ -88,7 +94,7 @@ class DataPlane:
         except Exception:
             log.exception("%s %s: internal failure", exchange.request_id, exchange.route)
             exchange.fail(FailureClass.INTERNAL, "see the log")
-            self._answer(connection, exchange, admission, FailureClass.INTERNAL)
+            self._answer(connection, exchange, route, FailureClass.INTERNAL)
 
     # -- before the backend
 
@@ -108,19 +114,18 @@ class DataPlane:
             secure=connection.secure,
         )
 
-    def _admit(self, plan: Plan, exchange: Exchange, request: RequestHead | MalformedMessage) -> Admission:
-        """What the head alone decides: route, principal, session. Raises Refusal."""
-        if isinstance(request, MalformedMessage):
-            raise _malformed(request)
-        route, door = self._match(plan, exchange, request)
+    def _admit(
+        self, plan: Plan, matched: tuple[RoutePlan, Door], exchange: Exchange, request: RequestHead
+    ) -> Admission:
+        """What the head alone decides: principal, session, what goes to the backend. Raises Refusal."""
+        request.memo = None
+        route, door = matched
         exchange.route = route.route.name
         verdict = judge_head(route.policies, exchange)
         if verdict.refusal is not None:
             raise self._judged(exchange, verdict, verdict.refusal)
-        _check_door(door, request)
-        for name, _ in request.more:
-            if name in _SINGLE:
-                raise refuse(f"{name.decode()} stands more than once")
+        _check_door(door, route, request)
+        _check_single(request)
         admission = Admission(plan, route, verdict.until)
         if request.method == "POST":
             _check_media(request)
@@ -217,7 +222,7 @@ class DataPlane:
             if session is None or session.revision != BATCHES:
                 raise refuse(f"an array of messages; only sessions of revision {BATCHES} have them")
             call.expects = any(element.is_request for element in message)
-            exchange.rpc_method = ",".join(element.method for element in message if element.method)
+            call.batch = tuple(message)
             return
         call.message = message
         exchange.rpc_method = message.method
@@ -247,8 +252,10 @@ class DataPlane:
                 FailureClass.UPSTREAM_PROTOCOL, f"the backend redirects ({response.status}) to elsewhere"
             )
         following = await call.route.upstream.send(call.exchange.method, call.admission.lines, body, path)
-        if call.connection.on_gone is not None:
+        if call.modern or call.exchange.method == "GET":
             call.connection.on_gone = following.cancel
+            if call.connection.gone:
+                following.cancel()
         try:
             return following, await following.head()
         except BaseException:
@@ -272,16 +279,16 @@ class DataPlane:
     # -- when it does not work
 
     def _refuse(
-        self, connection: ServerConnection, exchange: Exchange, admission: Admission | None, refusal: Refusal
+        self, connection: ServerConnection, exchange: Exchange, route: RoutePlan | None, refusal: Refusal
     ) -> None:
         exchange.fail(refusal.failure, refusal.detail)
-        self._answer(connection, exchange, admission, refusal.failure, refusal)
+        self._answer(connection, exchange, route, refusal.failure, refusal)
 
     def _answer(
         self,
         connection: ServerConnection,
         exchange: Exchange,
-        admission: Admission | None,
+        route: RoutePlan | None,
         failure: FailureClass,
         refusal: Refusal | None = None,
     ) -> None:
@@ -291,8 +298,7 @@ class DataPlane:
         if connection.begun:
             self._record(exchange, connection.abort)
             return
-        added = admission.route.response_headers.added if admission is not None else b""
-        own = own_answer(exchange, failure, refusal, added)
+        own = own_answer(exchange, failure, refusal, None if route is None else route.response_headers)
         exchange.status = own.status
         exchange.bytes_out = len(own.body)
         framed = connection.frame(own.status, own.lines, len(own.body))
@@ -308,6 +314,12 @@ class DataPlane:
         self.plan.commit(encode(exchange, time.perf_counter()), then)
 
 
+def _well_formed(request: RequestHead | MalformedMessage) -> RequestHead:
+    if isinstance(request, MalformedMessage):
+        raise _malformed(request)
+    return request
+
+
 def _known(plan: Plan, request: RequestHead | MalformedMessage, now: float) -> Admission | None:
     """What was decided when the client sent this head before.
 
@@ -318,14 +330,24 @@ def _known(plan: Plan, request: RequestHead | MalformedMessage, now: float) -> A
     return known if isinstance(known, Admission) and known.plan is plan and known.until > now else None
 
 
-def _check_door(door: Door, request: RequestHead) -> None:
+def _check_door(door: Door, route: RoutePlan, request: RequestHead) -> None:
     if door is Door.SSE:
         if request.method != "GET":
             text = "messages are not posted to an SSE address"
             raise Refusal(FailureClass.UNSUPPORTED, text, status=405, headers=((b"allow", b"GET"),))
         raise Refusal(FailureClass.UNSUPPORTED, "HTTP+SSE is not served yet", status=501)
+    if route.route.target.transport is Transport.SSE:
+        raise Refusal(FailureClass.UNSUPPORTED, "HTTP+SSE backends are not served yet", status=501)
     if request.method not in _METHODS:
         raise Refusal(FailureClass.UNSUPPORTED, f"method {request.method}", status=405, headers=_ALLOW)
+
+
+def _check_single(request: RequestHead) -> None:
+    for name, _ in request.more:
+        if name in _SINGLE:
+            raise refuse(f"{name.decode()} stands more than once")
+    if b"connection" in request.fields and (named := request.connection_options() & _JUDGED):
+        raise refuse(f"Connection names {min(named).decode()}, which is judged here and must reach the backend")
 
 
 def _check_media(request: RequestHead) -> None:
@@ -338,6 +360,8 @@ def _check_media(request: RequestHead) -> None:
 def _malformed(error: MalformedMessage) -> Refusal:
     if error.status == 413:
         return Refusal(FailureClass.TOO_LARGE, error.detail)
+    if error.status == 503:
+        return Refusal(FailureClass.RATE_LIMITED, error.detail, status=503)
     return Refusal(FailureClass.BAD_REQUEST, error.detail, status=error.status)
 
 

@@ -63,7 +63,9 @@ def build_plan(snapshot: Snapshot, connect: UpstreamFactory, sessions: Sessions,
         upstream = connect(route, request_headers.fixed)
         upstreams.append(upstream)
         policies = head_policies(snapshot, tokens, listener, route)
-        return RoutePlan(route, policies, upstream, request_headers, ResponseHeaders(route.target, responses))
+        return RoutePlan(
+            route, policies, upstream, request_headers, ResponseHeaders(route.target, responses, route.secrets)
+        )
 
     binds: dict[int, Hosts[Router[RoutePlan]]] = {}
     for bind in snapshot.binds:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from moongate.errors import FailureClass, Refusal
 from moongate.model.exchange import Exchange
 from moongate.protocol.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, error_message
+from moongate.proxy.forward import ResponseHeaders
 
 
 class Failure(NamedTuple):
@@ -55,18 +56,23 @@ class OwnAnswer(NamedTuple):
 
 
 def own_answer(
-    exchange: Exchange, failure: FailureClass, refusal: Refusal | None = None, added: bytes = b""
+    exchange: Exchange, failure: FailureClass, refusal: Refusal | None = None, route: ResponseHeaders | None = None
 ) -> OwnAnswer:
-    """The answer for a failure; a refusal may name another status, code, text and further headers."""
+    """The answer for a failure; a refusal may name another status, code, text and further headers.
+
+    `route` changes its headers as the operator wants.
+    """
     row = FAILURES[failure]
     status, code, text = row.status, row.code, row.text
-    lines = [b"content-type: application/json\r\n", request_id_line(exchange), date_line(), added]
+    request_id = (b"x-request-id", exchange.request_id.encode())
+    fields = [(b"content-type", b"application/json"), (b"date", formatdate(time.time(), usegmt=True).encode())]
     if refusal is not None:
         status = refusal.status or status
         code = refusal.code or code
         text = refusal.text or text
-        lines += [b"%b: %b\r\n" % item for item in refusal.headers]
-    return OwnAnswer(status, b"".join(lines), failure_body(exchange, failure, text, code))
+        fields += refusal.headers
+    lines = b"".join([b"%b: %b\r\n" % item for item in fields]) if route is None else route.own(fields)
+    return OwnAnswer(status, lines + b"%b: %b\r\n" % request_id, failure_body(exchange, failure, text, code))
 
 
 def failure_body(
@@ -76,13 +82,3 @@ def failure_body(
     data = {"class": failure.value, "requestId": exchange.request_id}
     message = f"{text or FAILURES[failure].text} (request {exchange.request_id})"
     return error_message(code, message, data, exchange.rpc_id)
-
-
-def request_id_line(exchange: Exchange) -> bytes:
-    """The header that finds the audit record."""
-    return b"x-request-id: %b\r\n" % exchange.request_id.encode()
-
-
-def date_line() -> bytes:
-    """`Date` (RFC 9110 section 6.6.1), for answers that are ours."""
-    return b"date: %b\r\n" % formatdate(time.time(), usegmt=True).encode()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from moongate.errors import FailureClass, Refusal
+from moongate.errors import FailureClass, Refusal, UpstreamError
 from moongate.model.exchange import Exchange
 from moongate.protocol.sealed import NotOurs, Sealer, Session
 
@@ -25,7 +25,9 @@ class Sessions(Protocol):
         ...
 
     def create(self, upstream: bytes, route_key: str, exchange: Exchange) -> bytes:
-        """A new id for the backend's `upstream` id, bound to route, principal, and revision of `exchange`."""
+        """A new id for the backend's `upstream` id, bound to route, principal, and revision of `exchange`. Raises
+        UpstreamError.
+        """
         ...
 
 
@@ -58,9 +60,12 @@ class SealedSessions:
 
     def create(self, upstream: bytes, route_key: str, exchange: Exchange) -> bytes:
         """See `Sessions.create`."""
+        if len(upstream) > MAX_UPSTREAM_ID:
+            detail = f"a session id of more than {MAX_UPSTREAM_ID} bytes"
+            raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, detail)
         return self._sealer.seal(
             Session(
-                upstream=upstream[:MAX_UPSTREAM_ID],
+                upstream=upstream,
                 route=route_key,
                 principal=exchange.principal.key,
                 revision=exchange.revision[:32],

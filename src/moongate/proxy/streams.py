@@ -16,6 +16,7 @@ from moongate.proxy.answer import MAX_ERROR_BODY, drain, upstream_coding
 from moongate.proxy.call import Call
 from moongate.proxy.reply import failure_body
 from moongate.upstreams.base import Reply
+from moongate.wire.codings import Coding
 from moongate.wire.deadlines import NEVER, Deadlines
 from moongate.wire.events import COMMENT, Splitter, encode_event, parse_event
 from moongate.wire.messages import MalformedMessage, ResponseHead
@@ -113,7 +114,7 @@ class EventRelay:
                 self._broken(UpstreamError(FailureClass.UPSTREAM_PROTOCOL, error.detail))
                 return
             if not data or reply.complete:
-                self._ended()
+                self._ended(coding)
                 return
 
     async def _piece(self, data: bytes) -> None:
@@ -161,7 +162,7 @@ class EventRelay:
         written = asyncio.get_running_loop().create_future()
         exchange.recorded = True
         exchange.bytes_out += size
-        self._call.admission.plan.commit(self._call.record(phase), partial(written.set_result, None))
+        self._call.admission.plan.commit(self._call.record(phase), partial(_wake, written))
         await written
         exchange.bytes_out -= size  # counted again when it is sent
 
@@ -205,7 +206,12 @@ class EventRelay:
         self._begin()
         self._call.connection.put(COMMENT)
 
-    def _ended(self) -> None:
+    def _ended(self, coding: Coding) -> None:
+        try:
+            coding.finish()
+        except MalformedMessage as error:
+            self._broken(UpstreamError(FailureClass.UPSTREAM_PROTOCOL, error.detail))
+            return
         if self._call.expects and not self._answered and not self._resumable:
             self._broken(UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "the event stream ended without the answer"))
             return
@@ -242,3 +248,8 @@ class EventRelay:
 
     def _abort(self) -> None:
         self._call.admission.plan.commit(self._call.record(), self._call.connection.abort)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

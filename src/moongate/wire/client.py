@@ -22,6 +22,7 @@ from moongate.wire.messages import MalformedMessage, ResponseHead, find_head_end
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 200
 HIGH_WATER = 256 * 1024
+MAX_INTERIM = 20
 # uvicorn and Node close idle connections after 5 s without saying so; a reused one must be younger.
 IDLE_SECONDS = 4.0
 SWITCHING_PROTOCOLS = 101
@@ -46,6 +47,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._body: Body | None = None
         self._pieces: list[bytes] = []
         self._waiting = 0
+        self._interim = 0
         self._paused = False
         self._busy = False
         self._error: UpstreamError | None = None
@@ -84,6 +86,10 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status >= 200:
                 self._last = head
                 self._begin(head, end)
+                return
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                self._fail(FailureClass.UPSTREAM_PROTOCOL, f"more than {MAX_INTERIM} interim responses")
                 return
             self._buffer = self._buffer[end:]  # interim responses (1xx) are read over
 
@@ -158,7 +164,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._busy = True
         self.complete = False
         self.head = self._body = self._error = None
-        self.received = 0
+        self.received = self._interim = 0
         if len(body) > HIGH_WATER:
             self._transport.writelines((head, body))
         else:
@@ -206,6 +212,11 @@ class UpstreamConnection(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether another request may follow."""
         return self.complete and not self.closed and self.head is not None and self.head.keep_alive and not self._pieces
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the request that have not left yet."""
+        return self._transport.get_write_buffer_size()
 
     def rest(self, now: float) -> None:
         """Back to the pool."""
@@ -267,6 +278,8 @@ class Pool:
         except TimeoutError:
             detail = f"no connection within {self._connect_seconds:g} s"
             raise UpstreamError(FailureClass.UPSTREAM_TIMEOUT, detail) from None
+        if connection.closed:
+            raise UpstreamError(FailureClass.UPSTREAM_RESET, "the backend closed the connection at once")
         connection.on_idle_lost = self._lost
         self._open.add(connection)
         self._deadlines.watch(connection)
@@ -274,7 +287,8 @@ class Pool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Take back a connection: kept if another request may follow, closed otherwise."""
-        if connection.reusable and not self.closed:
+        # A backend may answer before it has read the request: what is left of it would stand before the next one.
+        if connection.reusable and not self.closed and not connection.unsent:
             connection.rest(self._loop.time())
             self._idle.append(connection)
         else:
@@ -316,10 +330,19 @@ async def open_connection(origin: Origin, loop: asyncio.AbstractEventLoop) -> Up
         except ssl.SSLError as error:
             failure = UpstreamError(FailureClass.UPSTREAM_TLS, f"TLS with {origin.host}: {_reason(error)}")
         except OSError as error:
-            failure = UpstreamError(FailureClass.UPSTREAM_CONNECT, f"{host} port {port}: {error.strerror or error}")
+            failure = _unreachable(origin, error)
         else:
             return connection
     raise failure
+
+
+def _unreachable(origin: Origin, error: OSError) -> UpstreamError:
+    hung_up = isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError)
+    if hung_up and origin.context is not None:
+        return UpstreamError(FailureClass.UPSTREAM_TLS, f"{origin.host} hung up during the TLS handshake")
+    host, port = origin.proxy or (origin.host, origin.port)
+    reason = error.strerror or str(error) or type(error).__name__
+    return UpstreamError(FailureClass.UPSTREAM_CONNECT, f"{host} port {port}: {reason}")
 
 
 def _reason(error: ssl.SSLError) -> str:

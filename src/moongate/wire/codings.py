@@ -21,27 +21,38 @@ class Coding:
         if data:
             yield data
 
+    def finish(self) -> None:
+        """The body has ended. Raises MalformedMessage if the coding says that something is missing."""
+
 
 class Inflate(Coding):
     """gzip and deflate."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._begun = False
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         """See `Coding.decode`."""
         try:
             while data:
+                self._begun = True
                 piece = self._stream.decompress(data, PIECE)
                 if piece:
                     yield piece
                 if self._stream.eof:
                     data = self._stream.unused_data
                     self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)  # RFC 1952: members may follow each other
+                    self._begun = False
                 else:
                     data = self._stream.unconsumed_tail
         except zlib.error as error:
             raise MalformedMessage(f"a compressed body that cannot be read: {error}") from None
+
+    def finish(self) -> None:
+        """See `Coding.finish`."""
+        if self._begun:
+            raise MalformedMessage("a compressed body that was cut off")
 
 
 IDENTITY = Coding()

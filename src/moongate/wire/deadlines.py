@@ -7,7 +7,10 @@ A timer for each request costs more than everything else done for it; here each 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 NEVER = float("inf")
 TICK = 0.05
@@ -44,5 +47,8 @@ class Deadlines:
         for item in tuple(self._watched):
             if item.deadline <= now:
                 item.deadline = NEVER
-                item.expire()
+                try:
+                    item.expire()
+                except Exception:
+                    log.exception("a limit in time could not be enforced")
         self._timer = self._loop.call_later(TICK, self._tick) if self._watched else None

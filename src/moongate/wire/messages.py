@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import _lru_cache_wrapper, lru_cache
 from http import HTTPStatus
+from typing import TypeVar
 
 import httptools
 
 from moongate.errors import MoongateError
 
 MAX_LENGTH_DIGITS = 18
+REMEMBERED_BYTES = 256
+
+T = TypeVar("T")
 
 # RFC 9112 section 3: one space each, origin-form (RFC 3986 characters only) or asterisk-form; 1.0 and 1.1 only.
 _REQUEST_LINE = re.compile(
@@ -171,6 +175,12 @@ def _feed(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, ra
         raise MalformedMessage(f"malformed head: {error}") from None
 
 
+def _first_line(parse: _lru_cache_wrapper[T], raw: bytes) -> T:
+    """Parse the first line; long ones are not remembered, so that strangers cannot fill the memory with them."""
+    line = raw[: raw.find(b"\r\n")]
+    return parse(line) if len(line) <= REMEMBERED_BYTES else parse.__wrapped__(line)
+
+
 @lru_cache(maxsize=1024)
 def _request_line(line: bytes) -> tuple[str, bytes, str, str | None, int]:
     match = _REQUEST_LINE.fullmatch(line)
@@ -186,7 +196,7 @@ def _request_line(line: bytes) -> tuple[str, bytes, str, str | None, int]:
 def parse_request(raw: bytes, max_fields: int) -> RequestHead:
     """One request head, from its first byte to its empty line inclusive. Raises MalformedMessage (400, 417, 431)."""
     head = RequestHead()
-    head.method, head.target, head.path, head.query, head.minor = _request_line(raw[: raw.find(b"\r\n")])
+    head.method, head.target, head.path, head.query, head.minor = _first_line(_request_line, raw)
     _feed(httptools.HttpRequestParser(head), raw, max_fields)
     _frame_request(head)
     if head.length:
@@ -201,7 +211,7 @@ def _frame_request(head: RequestHead) -> None:
     if host is None:
         if head.minor == 1:
             raise MalformedMessage("HTTP/1.1 without Host")
-    elif not _is_host(host):
+    elif not (_is_host(host) if len(host) <= REMEMBERED_BYTES else _HOST.fullmatch(host)):
         raise MalformedMessage("Host is not a host name or address with an optional port")
     if head.more:
         for name in (b"host", b"content-length", b"transfer-encoding"):
@@ -243,7 +253,7 @@ def _status_line(line: bytes) -> tuple[int, int]:
 def parse_response(raw: bytes, max_fields: int) -> ResponseHead:
     """One response head, final or interim. Raises MalformedMessage; never trusts two framings at once."""
     head = ResponseHead()
-    head.status, head.minor = _status_line(raw[: raw.find(b"\r\n")])
+    head.status, head.minor = _first_line(_status_line, raw)
     _feed(httptools.HttpResponseParser(head), raw, max_fields)
     coding = head.fields.get(b"transfer-encoding")
     length = head.fields.get(b"content-length")

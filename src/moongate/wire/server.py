@@ -18,14 +18,13 @@ from moongate.tasks import Tasks
 from moongate.wire.answering import Answering
 from moongate.wire.bodies import Body, ChunkedBody, SizedBody
 from moongate.wire.deadlines import NEVER, Deadlines
-from moongate.wire.messages import MalformedMessage, RequestHead, find_head_end, parse_request, status_line
+from moongate.wire.messages import MalformedMessage, RequestHead, find_head_end, parse_request
 
 log = logging.getLogger(__name__)
 
 # A request body must arrive at this rate at least (bytes a second), beside the fixed allowance `body_seconds`.
 MIN_BODY_RATE = 16 * 1024
 READ_AHEAD = 64 * 1024
-_FULL = b"content-length: 0\r\nconnection: close\r\n\r\n"
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
 
@@ -100,6 +99,9 @@ class ServerConnection(Answering, asyncio.Protocol):
         self._body_started = 0.0
         self._busy = False
         self._lingering = 0
+        self._patient = False
+        self._idle_until = 0.0
+        self._head_timed = False
         self._reading = True
         self._next: RequestHead | MalformedMessage | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -120,14 +122,14 @@ class ServerConnection(Answering, asyncio.Protocol):
         self.secure = transport.get_extra_info("sslcontext") is not None
         _watch_peer(transport.get_extra_info("socket"))
         server = self._server
-        if server.draining or len(server.connections) >= server.limits.connections:
-            server.refused_connections += 1
-            self._transport.write(status_line(503) + _FULL)
-            self._transport.close()
-            return
+        full = server.draining or len(server.connections) >= server.limits.connections
         server.connections.add(self)
         server.deadlines.watch(self)
         self.deadline = self._loop.time() + server.limits.head_seconds
+        if full:
+            server.refused_connections += 1
+            self._closing = True
+            self._offer(MalformedMessage("too many connections", 503))
         server.tasks.spawn(self._run(), "client connection")
 
     def data_received(self, data: bytes) -> None:
@@ -140,7 +142,7 @@ class ServerConnection(Answering, asyncio.Protocol):
             self._body_data(data)
         else:
             self._buffer = self._buffer + data if self._buffer else data
-            if self._busy:
+            if self._busy or self._writable is not None:
                 self._hold_reading()
             else:
                 self._next_head()
@@ -157,14 +159,29 @@ class ServerConnection(Answering, asyncio.Protocol):
 
     def expire(self) -> None:
         """A limit in time is over: the head or body came too slowly, nothing came, or nobody read our answer."""
+        unsent = self._transport.get_write_buffer_size()
         if self._body is not None and self._body_waiter is not None and not self._body_waiter.done():
             self._body_waiter.set_exception(MalformedMessage("the request body came too slowly", 408))
-        elif not self._busy and self._buffer:
-            self._offer(MalformedMessage("the request head came too slowly", 408))
-        elif not self._busy and not self._lingering:
-            self._transport.close()
-        else:
+        elif self._lingering and unsent and not self._patient:
+            self._patient = True  # the answer is still on its way: the client gets the time that any answer has
+            self.deadline = self._loop.time() + self._write_seconds
+        elif unsent or self._busy or self._lingering:
             self.abort()
+        elif self._buffer:
+            self._closing = True
+            self._offer(MalformedMessage("the request head came too slowly", 408))
+        elif self._loop.time() < self._idle_until:
+            self.deadline = self._idle_until
+        else:
+            self._transport.close()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        super().resume_writing()
+        if self._lingering:
+            self.deadline = self._loop.time() + LINGER_SECONDS
+        elif not self._busy:
+            self._wait_for_request()
 
     # -- reading
 
@@ -182,6 +199,15 @@ class ServerConnection(Answering, asyncio.Protocol):
         finally:
             self.abort()
 
+    def _wait_for_request(self) -> None:
+        """Idle from now on, unless a request is here already. The answer before it must leave within its own limit."""
+        now = self._loop.time()
+        self._idle_until = now + self._server.limits.idle_seconds
+        self.deadline = min(self._idle_until, now + self._write_seconds)
+        self._head_timed = False
+        if self._buffer and self._writable is None:
+            self._next_head()
+
     def _offer(self, request: RequestHead | MalformedMessage) -> None:
         self._busy = True
         self._next = request
@@ -191,7 +217,7 @@ class ServerConnection(Answering, asyncio.Protocol):
 
     def _next_head(self) -> None:
         limits = self._server.limits
-        if self._buffer.startswith(b"\r\n"):  # RFC 9112 section 2.2: one empty line before a request is forgiven
+        while self._buffer.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request are forgiven
             self._buffer = self._buffer[2:]
         try:
             last = self._last
@@ -201,8 +227,9 @@ class ServerConnection(Answering, asyncio.Protocol):
             else:
                 end = find_head_end(self._buffer, limits.head_bytes)
                 if not end:
-                    if self.deadline > (limit := self._loop.time() + limits.head_seconds):
-                        self.deadline = limit
+                    if self._buffer and not self._head_timed:
+                        self._head_timed = True
+                        self.deadline = self._loop.time() + limits.head_seconds
                     return
                 head = self._last = parse_request(self._buffer[:end], limits.header_count)
             rest = self._buffer[end:]
@@ -235,7 +262,7 @@ class ServerConnection(Answering, asyncio.Protocol):
                 raise
             if waiter is not None and not waiter.done():
                 waiter.set_exception(error)
-            self._transport.pause_reading()
+            self._hold_reading(force=True)
             return
         self._received.append(payload)
         self._size += len(payload)
@@ -253,7 +280,9 @@ class ServerConnection(Answering, asyncio.Protocol):
         self.deadline = self._body_started + self._server.limits.body_seconds + self._size / MIN_BODY_RATE
 
     def _hold_reading(self, *, force: bool = False) -> None:
-        if self._reading and (force or len(self._buffer) > READ_AHEAD):
+        if self.on_drain is not None and len(self._buffer) > READ_AHEAD:
+            self.abort()  # behind a stream without end it would never be read, nor would the client's leaving be seen
+        elif self._reading and (force or len(self._buffer) > READ_AHEAD):
             self._reading = False
             self._transport.pause_reading()
 
@@ -321,18 +350,18 @@ class ServerConnection(Answering, asyncio.Protocol):
         self._head = None
         self._busy = False
         self._go_on_reading()
-        self.deadline = self._loop.time() + self._server.limits.idle_seconds
-        if self._buffer:
-            self._next_head()
+        self._wait_for_request()
 
     def _close_gently(self) -> None:
         # Closing with unread input makes the kernel send RST, which may destroy the answer on its way (RFC 9112 section
         # 9.6).
+        now = self._loop.time()
         if (self._body is None and not self._buffer) or not self._transport.can_write_eof():
+            self.deadline = now + self._write_seconds
             self._transport.close()
             return
         self._lingering = LINGER_BYTES
-        self.deadline = self._loop.time() + LINGER_SECONDS
+        self.deadline = now + (LINGER_SECONDS if self._writable is None else self._write_seconds)
         self._transport.write_eof()
         self._go_on_reading()
 
