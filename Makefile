@@ -2,7 +2,7 @@
 
 PYTHON_BIN := .venv/bin/python
 PYTEST = $(PYTHON_BIN) -m pytest --timeout 60
-CODE = $(wildcard src tests bench scripts examples conftest.py)
+CODE = $(wildcard src tests fuzz bench scripts examples conftest.py)
 PORT ?= 8000
 ARGS ?=
 
@@ -33,7 +33,7 @@ bench: setup-bench ## side by side: direct, nginx, Moongate
 	@$(PYTHON_BIN) -m bench $(ARGS)
 
 fuzz: setup-test ## hostile bytes against the HTTP layer, for minutes
-	@$(PYTHON_BIN) -m tests.fuzz $(ARGS)
+	@$(PYTHON_BIN) -m fuzz $(ARGS)
 
 lint: setup-test ## ruff and mypy
 	@$(PYTHON_BIN) -m ruff check $(CODE)

@@ -16,8 +16,8 @@ def test_a_good_file_is_told_with_its_routes_and_warnings(tmp_path: Path, capsys
     file.write_text(
         "gateway: {tokens: [{name: alice, token: alice-token}]}\n"
         "mcpServers:\n"
-        "  time: {url: 'http://127.0.0.1:9000/mcp', type: sse}\n"
-        "  history: {url: 'http://127.0.0.1:9001/mcp', type: sse, auth: off}\n",
+        "  time: {url: 'http://127.0.0.1:9000/mcp', type: streamable-http}\n"
+        "  history: {url: 'http://127.0.0.1:9001/mcp', type: streamable-http, auth: off}\n",
         "utf-8",
     )
 

@@ -105,11 +105,14 @@ def test_answers_that_are_not_http_are_502(data: bytes) -> None:
 
 
 def test_an_answer_that_breaks_off_in_its_chunks_breaks_off_at_the_client() -> None:
-    """Its head has left already, so that the end of the connection without a last chunk must tell."""
+    """Where its head has left, the end of the connection without a last chunk must tell; a short one is a 502."""
 
     async def work() -> None:
+        long = b'{"jsonrpc":"2.0","id":1,"result":{"text":"' + b"x" * 100_000
         with pytest.raises(asyncio.IncompleteReadError):
-            await _once(_ok(TE, b"24\r\n" + PONG + b"\r\n"))
+            await _once(_ok(TE, b"%x\r\n" % len(long) + long + b"\r\n"))
+        short, _, _ = await _once(_ok(TE, b"24\r\n" + PONG + b"\r\n"))
+        assert short.status == 502
 
     run(work())
 

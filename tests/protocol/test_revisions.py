@@ -92,8 +92,10 @@ def test_a_header_that_differs_is_a_mismatch(name: bytes, value: bytes) -> None:
 @pytest.mark.parametrize("version", [5, None, [], {}, True, [MODERN]])
 def test_a_version_in_the_body_that_is_no_text_is_refused(version: object) -> None:
     """The header cannot agree with it."""
-    params = {"_meta": {VERSION: version, CAPABILITIES: {}}}
-    assert _code(HEADERS, _message(params=params)) in (-32020, -32602)
+    with pytest.raises(Refusal) as refused:
+        _message(params={"_meta": {VERSION: version, CAPABILITIES: {}}})
+
+    assert refused.value.code == -32602
 
 
 @pytest.mark.parametrize("name", [5, None, [], {}, True, ["add"]])

@@ -203,7 +203,8 @@ def test_a_connection_lost_between_connecting_and_use_leaves_nothing_behind(monk
                     return connection
 
                 monkeypatch.setattr(wire_client, "open_connection", lost)
-                pool.release(await pool.connect())
+                with pytest.raises(UpstreamError):
+                    await pool.connect()
                 assert not pool._open
                 assert not pool._deadlines._watched
         finally:

@@ -46,7 +46,7 @@ class Admission:
 
 
 class Call:
-    """One request after its admission. `expects`: an answer to a JSON-RPC request is due. `batch`: an array's elements."""
+    """One request after its admission. `expects`: an answer is due. `batch`: the elements of an array."""
 
     __slots__ = ("admission", "batch", "connection", "exchange", "expects", "message", "modern")
 

@@ -28,6 +28,7 @@ class Answering(ABC):
         self._head: RequestHead | None = None
         self._closing = False
         self._chunking = False
+        self._unsent = -1
         self._writable: asyncio.Future[None] | None = None
 
     @property
@@ -46,6 +47,7 @@ class Answering(ABC):
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
         self._writable = self._loop.create_future()
+        self._unsent = -1
         self.deadline = self._loop.time() + self._write_seconds
 
     def resume_writing(self) -> None:

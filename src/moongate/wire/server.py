@@ -13,18 +13,14 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias, cast
 
-from moongate.errors import ClientClosed
 from moongate.tasks import Tasks
-from moongate.wire.answering import Answering
-from moongate.wire.bodies import Body, ChunkedBody, SizedBody
+from moongate.wire.bodies import ChunkedBody, SizedBody
 from moongate.wire.deadlines import NEVER, Deadlines
 from moongate.wire.messages import MalformedMessage, RequestHead, find_head_end, parse_request
+from moongate.wire.receiving import READ_AHEAD, Receiving
 
 log = logging.getLogger(__name__)
 
-# A request body must arrive at this rate at least (bytes a second), beside the fixed allowance `body_seconds`.
-MIN_BODY_RATE = 16 * 1024
-READ_AHEAD = 64 * 1024
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
 
@@ -75,7 +71,7 @@ class Server:
         await self.tasks.close()
 
 
-class ServerConnection(Answering, asyncio.Protocol):
+class ServerConnection(Receiving, asyncio.Protocol):
     """What a handler sees of the client while it answers one request.
 
     `on_gone` is called once if the client vanishes, `on_drain` if the server is to stop while a stream is open. How
@@ -85,27 +81,16 @@ class ServerConnection(Answering, asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         super().__init__(asyncio.get_running_loop())
         self.on_gone: Callable[[], None] | None = None
-        self.on_drain: Callable[[], None] | None = None
         self.peer = ""
         self.local: tuple[str, int] = ("", 0)
         self.secure = False
         self._server = server
-        self._buffer = b""
         self._last: RequestHead | None = None
-        self._body: Body | None = None
-        self._received: list[bytes] = []
-        self._size = 0
-        self._body_limit = READ_AHEAD
-        self._body_started = 0.0
-        self._busy = False
         self._lingering = 0
-        self._patient = False
         self._idle_until = 0.0
         self._head_timed = False
-        self._reading = True
         self._next: RequestHead | MalformedMessage | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._body_waiter: asyncio.Future[None] | None = None
 
     # -- the transport's side
 
@@ -162,8 +147,8 @@ class ServerConnection(Answering, asyncio.Protocol):
         unsent = self._transport.get_write_buffer_size()
         if self._body is not None and self._body_waiter is not None and not self._body_waiter.done():
             self._body_waiter.set_exception(MalformedMessage("the request body came too slowly", 408))
-        elif self._lingering and unsent and not self._patient:
-            self._patient = True  # the answer is still on its way: the client gets the time that any answer has
+        elif unsent and unsent != self._unsent:  # slowly, but it is being read
+            self._unsent = unsent
             self.deadline = self._loop.time() + self._write_seconds
         elif unsent or self._busy or self._lingering:
             self.abort()
@@ -202,6 +187,7 @@ class ServerConnection(Answering, asyncio.Protocol):
     def _wait_for_request(self) -> None:
         """Idle from now on, unless a request is here already. The answer before it must leave within its own limit."""
         now = self._loop.time()
+        self._unsent = -1
         self._idle_until = now + self._server.limits.idle_seconds
         self.deadline = min(self._idle_until, now + self._write_seconds)
         self._head_timed = False
@@ -251,88 +237,15 @@ class ServerConnection(Answering, asyncio.Protocol):
         else:
             self._offer(head)
 
-    def _body_data(self, data: bytes) -> None:
-        body = cast("Body", self._body)
-        waiter = self._body_waiter
-        try:
-            payload = body.feed(data)
-        except MalformedMessage as error:
-            self._closing = True
-            if not self._busy:
-                raise
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(error)
-            self._hold_reading(force=True)
-            return
-        self._received.append(payload)
-        self._size += len(payload)
-        if body.done:
-            self._body = None
-            self._buffer = body.rest
-        elif self._size > self._body_limit:
-            self._hold_reading(force=True)
-        elif waiter is not None:
-            self._extend_body_deadline()
-        if waiter is not None and not waiter.done() and (body.done or self._size > self._body_limit):
-            waiter.set_result(None)
-
-    def _extend_body_deadline(self) -> None:
-        self.deadline = self._body_started + self._server.limits.body_seconds + self._size / MIN_BODY_RATE
-
-    def _hold_reading(self, *, force: bool = False) -> None:
-        if self.on_drain is not None and len(self._buffer) > READ_AHEAD:
-            self.abort()  # behind a stream without end it would never be read, nor would the client's leaving be seen
-        elif self._reading and (force or len(self._buffer) > READ_AHEAD):
-            self._reading = False
-            self._transport.pause_reading()
-
-    def _go_on_reading(self) -> None:
-        if not self._reading and not self.gone:
-            self._reading = True
-            self._transport.resume_reading()
-
-    def body_now(self, limit: int) -> bytes | None:
-        """The whole request body if all of it is here, else None: then `read_body` waits for it. Spares a coroutine."""
-        if self._body is not None or self._size or len(self._received) > 1:
-            return None
-        body = self._received.pop() if self._received else b""
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
-
-    async def read_body(self, limit: int) -> bytes:
-        """The whole request body. Raises MalformedMessage (413 over `limit` bytes, 408 too slow, 400), ClientClosed."""
-        head = cast("RequestHead", self._head)
-        if head.length > limit or self._size > limit:
-            raise _too_large(limit)
-        if self._body is not None:
-            if self._closing:
-                raise MalformedMessage("a malformed body")
-            if not self._size and head.fields.get(b"expect") is not None and head.minor:
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._body_limit = limit
-            self._body_waiter = self._loop.create_future()
-            self._extend_body_deadline()
-            self._go_on_reading()
-            if self.gone:
-                raise ClientClosed
-            try:
-                await self._body_waiter
-            finally:
-                self._body_waiter = None
-                self.deadline = NEVER
-            if self.gone:
-                raise ClientClosed
-            if self._size > limit:
-                raise _too_large(limit)
-        received, self._received = self._received, []
-        return received[0] if len(received) == 1 else b"".join(received)
-
     # -- between two requests
 
     @property
     def _write_seconds(self) -> float:
         return self._server.limits.write_seconds
+
+    @property
+    def _body_seconds(self) -> float:
+        return self._server.limits.body_seconds
 
     def _must_close(self) -> bool:
         return self._body is not None or self._server.draining
@@ -392,10 +305,6 @@ class ServerConnection(Answering, asyncio.Protocol):
 
 
 Handler: TypeAlias = Callable[[ServerConnection, RequestHead | MalformedMessage], Awaitable[None]]
-
-
-def _too_large(limit: int) -> MalformedMessage:
-    return MalformedMessage(f"a request body of more than {limit} bytes", 413)
 
 
 def _watch_peer(sock: socket.socket | None) -> None:
