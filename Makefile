@@ -24,7 +24,7 @@ test-all: lint ## all checks and all tests
 	@$(PYTEST) $(ARGS)
 
 conformance: setup-test ## the official MCP conformance suite, direct and through the gateway
-	@$(PYTEST) -v -m conformance $(ARGS)
+	@$(PYTHON_BIN) -m tests.conformance $(ARGS)
 
 requirements: setup-test ## which acceptance lines have a test, and which have none yet
 	@$(PYTHON_BIN) -m tests.requirements

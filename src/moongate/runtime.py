@@ -186,7 +186,7 @@ class Runtime:
             raise
         self.binds.update(opened)
         for open_bind in self.binds.values():
-            open_bind.server.limits = snapshot.limits
+            open_bind.server.use(snapshot.limits)
         for port in self.binds.keys() - wanted.keys():
             gone = self.binds.pop(port)
             gone.close_sockets()

@@ -1,7 +1,7 @@
 """A changed configuration takes effect: the new is built beside the old, then swapped in; if anything fails, the old
 stays.
 
-Files are watched by looking at their stamps four times a second: that also sees what inotify does not (bind mounts,
+Files are watched by looking at their stamps five times a second: that also sees what inotify does not (bind mounts,
 network file systems, links that are swapped under a directory).
 """
 
@@ -17,7 +17,7 @@ from moongate.model.snapshot import Snapshot
 
 log = logging.getLogger("moongate")
 
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.2
 
 Stamp = tuple[tuple[int, int, int], ...]
 

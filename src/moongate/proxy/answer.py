@@ -12,14 +12,11 @@ from functools import partial
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
 from moongate.protocol.jsonrpc import is_json, read_answer
 from moongate.proxy.call import Call
-from moongate.proxy.forward import media_type
 from moongate.proxy.reply import own_answer
 from moongate.upstreams.base import Reply
 from moongate.wire.codings import IDENTITY, Coding, coding_of
+from moongate.wire.events import Splitter, parse_event
 from moongate.wire.messages import MalformedMessage, ResponseHead
-
-JSON = b"application/json"
-EVENT_STREAM = b"text/event-stream"
 
 # Bodies up to this size are passed on in one piece, and inspected whole.
 SMALL = 64 * 1024
@@ -92,23 +89,39 @@ def pieces(call: Call, reply: Reply, head: ResponseHead) -> Pieces:
 
 
 def whole_answer(call: Call, reply: Reply, head: ResponseHead) -> Callable[[], None] | None:
-    """The usual answer: JSON, plain, 200, all here. What sends it once it is recorded; None for any other.
+    """The usual answers, JSON or an event stream, all here. What sends it once it is recorded; None for any other.
 
     Raises UpstreamError if it is not the answer that is due.
     """
-    if head.memo is None and (
-        head.status != 200 or media_type(head.fields) != JSON or b"content-encoding" in head.fields
-    ):
+    passed = call.passed(head)
+    if passed.json:
+        body = reply.take()
+        if call.expects:
+            _check(call, body)
+    elif passed.events and call.expects:
+        body = reply.take()
+        if not _check_events(call, body):
+            call.taken = body
+            return None
+    else:
         return None
-    if head.memo is None:  # only such an answer is remembered
-        head.memo = call.route.response_headers.lines(head)
-    body = reply.take()
-    if call.expects:
-        _check(call, body)
     reply.release()
     call.exchange.bytes_out = len(body)
     connection = call.connection
     return partial(connection.answer, connection.frame(200, call.lines(head), len(body)), body)
+
+
+def _check_events(call: Call, body: bytes) -> bool:
+    """Whether the stream ends with an event and holds the answer."""
+    splitter = Splitter()
+    found = False
+    for block in splitter.feed(body):
+        data = parse_event(block).data
+        answer = read_answer(data) if data else None
+        if answer is not None and answer.method is None:
+            call.inspect(answer)
+            found = True
+    return found and not splitter.held
 
 
 def _check(call: Call, body: bytes) -> None:

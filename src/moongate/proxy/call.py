@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from moongate.audit.record import encode
 from moongate.errors import FailureClass
@@ -18,6 +19,7 @@ from moongate.protocol.jsonrpc import (
     tool_failure,
 )
 from moongate.protocol.sealed import Session
+from moongate.proxy.forward import EVENT_STREAM, JSON, media_type
 from moongate.proxy.plan import Plan, RoutePlan
 from moongate.wire.messages import ResponseHead
 from moongate.wire.server import ServerConnection
@@ -45,10 +47,21 @@ class Admission:
         self.lines = b""
 
 
-class Call:
-    """One request after its admission. `expects`: an answer is due. `batch`: the elements of an array."""
+class Passed(NamedTuple):
+    """The header lines that pass; and for a plain 200 whether it is JSON or an event stream, the usual kinds."""
 
-    __slots__ = ("admission", "batch", "connection", "exchange", "expects", "message", "modern")
+    lines: bytes
+    json: bool
+    events: bool
+
+
+class Call:
+    """One request after its admission. `expects`: an answer is due. `batch`: the elements of an array.
+
+    `taken`: what was read of the answer already by somebody who then could not use it.
+    """
+
+    __slots__ = ("admission", "batch", "connection", "exchange", "expects", "message", "modern", "taken")
 
     def __init__(self, connection: ServerConnection, exchange: Exchange, admission: Admission) -> None:
         self.connection = connection
@@ -58,6 +71,7 @@ class Call:
         self.expects = False
         self.message: Envelope | None = None
         self.batch: tuple[Envelope, ...] = ()
+        self.taken = b""
 
     @property
     def route(self) -> RoutePlan:
@@ -69,11 +83,20 @@ class Call:
         """Whether the answer opens a session, so that its revision must be known before its head leaves."""
         return self.message is not None and self.message.method == "initialize" and not self.modern
 
+    def passed(self, head: ResponseHead) -> Passed:
+        """What of a backend's head goes on to the client; found out once for heads that come again."""
+        known = head.memo.value
+        if not isinstance(known, Passed):
+            media = media_type(head.fields) if head.status == 200 and b"content-encoding" not in head.fields else b""
+            lines = self.admission.route.response_headers.lines(head)
+            known = head.memo.value = Passed(lines, media == JSON, media == EVENT_STREAM)
+        return known
+
     def lines(self, head: ResponseHead) -> bytes:
         """The header lines of the answer: what passes (`memo` may remember it), the request id, the client's own
         session id.
         """
-        passed = head.memo if isinstance(head.memo, bytes) else self.admission.route.response_headers.lines(head)
+        passed = self.passed(head).lines
         request_id = self.exchange.request_id.encode()
         upstream = head.fields.get(b"mcp-session-id")
         if upstream is None or self.modern:

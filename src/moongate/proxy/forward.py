@@ -14,6 +14,9 @@ from moongate.model.snapshot import Target
 from moongate.policies.headers import HeaderModifier
 from moongate.wire.messages import Head, RequestHead
 
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream"
+
 # Request headers that go on to the backend, beside Mcp-Param-* and what `forwardHeaders` names.
 FORWARDED = frozenset(
     {

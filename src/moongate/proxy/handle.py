@@ -24,9 +24,9 @@ from moongate.policies.host import split_authority
 from moongate.policies.pipeline import judge_head
 from moongate.protocol.jsonrpc import Envelope, parse, refuse
 from moongate.protocol.revisions import BATCHES, check_mirrors, is_modern
-from moongate.proxy.answer import EVENT_STREAM, JSON, relay_body, relay_failure, whole_answer
+from moongate.proxy.answer import relay_body, relay_failure, whole_answer
 from moongate.proxy.call import Admission, Call
-from moongate.proxy.forward import media_type
+from moongate.proxy.forward import EVENT_STREAM, JSON, media_type
 from moongate.proxy.match import Door
 from moongate.proxy.plan import Plan, RoutePlan
 from moongate.proxy.reply import own_answer
@@ -61,7 +61,7 @@ class DataPlane:
         """Answer one request that came to the bind of `port`. Raises only CancelledError."""
         plan = self.plan
         now = time.time()
-        admission = _known(plan, request, now)
+        admission = _known(plan, connection, request, now)
         route: RoutePlan | None = None
         if admission is not None:
             exchange = copy(admission.facts)
@@ -118,7 +118,7 @@ class DataPlane:
         self, plan: Plan, matched: tuple[RoutePlan, Door], exchange: Exchange, request: RequestHead
     ) -> Admission:
         """What the head alone decides: principal, session, what goes to the backend. Raises Refusal."""
-        request.memo = None
+        request.memo.value = None
         route, door = matched
         exchange.route = route.route.name
         verdict = judge_head(route.policies, exchange)
@@ -141,7 +141,7 @@ class DataPlane:
         admission.lines = route.request_headers.lines(
             request, None if admission.session is None else admission.session.upstream
         )
-        request.memo = admission
+        request.memo.value = admission
         return admission
 
     def _enter(self, admission: Admission, exchange: Exchange, token: bytes) -> None:
@@ -320,14 +320,21 @@ def _well_formed(request: RequestHead | MalformedMessage) -> RequestHead:
     return request
 
 
-def _known(plan: Plan, request: RequestHead | MalformedMessage, now: float) -> Admission | None:
-    """What was decided when the client sent this head before.
+def _known(
+    plan: Plan, connection: ServerConnection, request: RequestHead | MalformedMessage, now: float
+) -> Admission | None:
+    """What was decided when this head came before.
 
-    A client on a kept connection sends the same head again and again; what was decided for it holds under the same plan
-    until a token or the session expires. (The wire remembers heads for each connection, so addresses are the same.)
+    Clients send the same head again and again; what was decided for it holds under the same plan, for the same
+    addresses, until a token or the session expires.
     """
-    known = request.memo if isinstance(request, RequestHead) else None
-    return known if isinstance(known, Admission) and known.plan is plan and known.until > now else None
+    known = request.memo.value if isinstance(request, RequestHead) else None
+    if not isinstance(known, Admission) or known.plan is not plan or known.until <= now:
+        return None
+    facts = known.facts
+    if facts.source != connection.peer or facts.local_host != connection.local[0]:
+        return None
+    return known
 
 
 def _check_door(door: Door, route: RoutePlan, request: RequestHead) -> None:

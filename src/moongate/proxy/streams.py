@@ -98,13 +98,16 @@ class EventRelay:
     async def _relay(self) -> None:
         reply, coding = self._reply, upstream_coding(self._head)
         silence = self._call.route.route.target.timeouts.silence
-        while True:
+        done = False
+        while not done:
             try:
-                data = (
-                    reply.take()
-                    if reply.complete
-                    else await reply.read(silence if self._started else reply.remaining())
-                )
+                if self._call.taken:
+                    data, self._call.taken = self._call.taken, b""
+                elif reply.complete:
+                    data = reply.take()
+                else:
+                    data = await reply.read(silence if self._started else reply.remaining())
+                done = reply.complete or not data  # asked at once: more may come while the client is waited for
                 for piece in coding.decode(data):
                     await self._piece(piece)
             except UpstreamError as error:
@@ -113,9 +116,7 @@ class EventRelay:
             except MalformedMessage as error:
                 self._broken(UpstreamError(FailureClass.UPSTREAM_PROTOCOL, error.detail))
                 return
-            if not data or reply.complete:
-                self._ended(coding)
-                return
+        self._ended(coding)
 
     async def _piece(self, data: bytes) -> None:
         for block in self._splitter.feed(data):

@@ -17,7 +17,7 @@ from typing import cast
 from moongate.errors import FailureClass, UpstreamError
 from moongate.wire.bodies import Body, ChunkedBody, SizedBody, UntilClose
 from moongate.wire.deadlines import NEVER, Deadlines
-from moongate.wire.messages import MalformedMessage, ResponseHead, find_head_end, parse_response
+from moongate.wire.messages import Heads, MalformedMessage, ResponseHead, find_head_end, parse_response
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 200
@@ -39,11 +39,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.received = 0
         self.idle_since = 0.0
         self.fresh = True
+        self.heads = Heads(parse_response, MAX_FIELDS)
         self.on_idle_lost: Callable[[UpstreamConnection], None] | None = None
         self._loop = loop
         self._transport: asyncio.Transport
         self._buffer = b""
-        self._last: ResponseHead | None = None
         self._body: Body | None = None
         self._pieces: list[bytes] = []
         self._waiting = 0
@@ -73,18 +73,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(FailureClass.UPSTREAM_PROTOCOL, error.detail)
 
     def _find_head(self) -> None:
-        last = self._last
-        if last is not None and last.repeat is not None and (again := last.repeat.match(self._buffer)) is not None:
-            last.length, end = again
-            self._begin(last, end)
-            return
         while end := find_head_end(self._buffer, MAX_HEAD):
-            head = parse_response(self._buffer[:end], MAX_FIELDS)
+            head = self.heads.parse(self._buffer[:end])
             if head.status == SWITCHING_PROTOCOLS:
                 self._fail(FailureClass.UPSTREAM_PROTOCOL, "the backend switched protocols unasked")
                 return
             if head.status >= 200:
-                self._last = head
                 self._begin(head, end)
                 return
             self._interim += 1
@@ -257,6 +251,7 @@ class Pool:
         self.closed = False
         self._deadlines = deadlines
         self._connect_seconds = connect_seconds
+        self._heads = Heads(parse_response, MAX_FIELDS)
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._loop = asyncio.get_running_loop()
@@ -280,6 +275,7 @@ class Pool:
             raise UpstreamError(FailureClass.UPSTREAM_TIMEOUT, detail) from None
         if connection.closed:
             raise UpstreamError(FailureClass.UPSTREAM_RESET, "the backend closed the connection at once")
+        connection.heads = self._heads
         connection.on_idle_lost = self._lost
         self._open.add(connection)
         self._deadlines.watch(connection)

@@ -9,10 +9,10 @@ never sees a body.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import _lru_cache_wrapper, lru_cache
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import httptools
 
@@ -20,6 +20,8 @@ from moongate.errors import MoongateError
 
 MAX_LENGTH_DIGITS = 18
 REMEMBERED_BYTES = 256
+REMEMBERED_HEAD = 2048
+REMEMBERED_HEADS = 1024
 
 T = TypeVar("T")
 
@@ -79,13 +81,22 @@ class Head:
             self.fields[name] = value.rstrip(b" \t")
 
 
+class Memo:
+    """What the reader of a head wants to remember with it; shared by all heads that differ only in their length."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: object = None
+
+
 class RequestHead(Head):
     """`target` is origin-form or `*`; `path` and `query` (None: no question mark) are its halves, not decoded.
 
-    `repeat` recognises the same head when it comes again; `memo` is what the handler wants to remember with it then.
+    Never changed once parsed: it may stand for many requests.
     """
 
-    __slots__ = ("chunked", "keep_alive", "length", "memo", "method", "path", "query", "repeat", "target")
+    __slots__ = ("chunked", "keep_alive", "length", "memo", "method", "path", "query", "target")
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,17 +107,21 @@ class RequestHead(Head):
         self.length = 0
         self.chunked = False
         self.keep_alive = True
-        self.repeat: Repeat | None = None
-        self.memo: object = None
+        self.memo = Memo()
+
+    def with_length(self, length: int) -> RequestHead:
+        """The same head with another Content-Length. (Spelled out: `copy.copy` costs more than parsing.)"""
+        head = RequestHead.__new__(RequestHead)
+        head.fields, head.more, head.minor, head.memo = self.fields, self.more, self.minor, self.memo
+        head.method, head.target, head.path, head.query = self.method, self.target, self.path, self.query
+        head.chunked, head.keep_alive, head.length = self.chunked, self.keep_alive, length
+        return head
 
 
 class ResponseHead(Head):
-    """`length` None: the body is chunked, or ends with the connection when `chunked` is False too.
+    """`length` None: the body is chunked, or ends with the connection when `chunked` is False too."""
 
-    `repeat` recognises the same head when it comes again; `memo` is what the reader wants to remember with it then.
-    """
-
-    __slots__ = ("chunked", "keep_alive", "length", "memo", "repeat", "status")
+    __slots__ = ("chunked", "keep_alive", "length", "memo", "status")
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,43 +129,54 @@ class ResponseHead(Head):
         self.length: int | None = None
         self.chunked = False
         self.keep_alive = True
-        self.repeat: Repeat | None = None
-        self.memo: object = None
+        self.memo = Memo()
+
+    def with_length(self, length: int) -> ResponseHead:
+        """The same head with another Content-Length."""
+        head = ResponseHead.__new__(ResponseHead)
+        head.fields, head.more, head.minor, head.memo = self.fields, self.more, self.minor, self.memo
+        head.status, head.chunked, head.keep_alive, head.length = self.status, self.chunked, self.keep_alive, length
+        return head
 
 
-class Repeat:
-    """Recognises a head that differs from one judged before in nothing but the digits of its Content-Length.
+H = TypeVar("H", RequestHead, ResponseHead)
 
-    A peer on a kept connection says the same thing again and again; comparing bytes costs a tenth of parsing them.
+
+class Heads(Generic[H]):
+    """Parses heads and remembers them: clients and backends say the same few all day.
+
+    Two heads are the same if they differ in nothing but the digits of their Content-Length. The oldest are forgotten.
     """
 
-    __slots__ = ("_after", "_before", "_same", "_whole")
+    def __init__(self, parse: Callable[[bytes, int], H], max_fields: int) -> None:
+        self._parse: Callable[[bytes, int], H] = parse
+        self._max_fields = max_fields
+        self._exact: dict[bytes, H] = {}
+        self._known: dict[bytes, H] = {}
 
-    def __init__(self, before: bytes, digits: bytes, after: bytes) -> None:
-        self._before = before
-        self._after = after
-        self._whole = before + digits + after
-        self._same = (int(digits), len(self._whole))
+    def parse(self, raw: bytes) -> H:
+        """Like the function that it was made with."""
+        exact = self._exact.get(raw)
+        if exact is not None:
+            return exact
+        length = _LENGTH_LINE.search(raw)
+        key = raw if length is None else raw[: length.start(1)] + raw[length.end(1) :]
+        known = self._known.get(key)
+        if known is not None and length is not None:
+            head = known.with_length(int(length[1]))
+        else:
+            head = self._parse(raw, self._max_fields)
+            if len(raw) > REMEMBERED_HEAD:
+                return head
+            _remember(self._known, key, head)
+        _remember(self._exact, raw, head)
+        return head
 
-    @classmethod
-    def of(cls, raw: bytes) -> Repeat | None:
-        """For a head that was parsed; None for one without a Content-Length."""
-        match = _LENGTH_LINE.search(raw)
-        return None if match is None else cls(raw[: match.start(1)], match[1], raw[match.end(1) :])
 
-    def match(self, buffer: bytes) -> tuple[int, int] | None:
-        """Content-Length and the index behind the head, if `buffer` begins with the same head; else None."""
-        if buffer.startswith(self._whole):
-            return self._same
-        before, after = self._before, self._after
-        if not buffer.startswith(before):
-            return None
-        start = len(before)
-        end = buffer.find(b"\r", start, start + MAX_LENGTH_DIGITS + 1)
-        digits = buffer[start:end]
-        if end < 0 or not digits.isdigit() or not buffer.startswith(after, end):
-            return None
-        return int(digits), end + len(after)
+def _remember(known: dict[bytes, H], key: bytes, head: H) -> None:
+    if len(known) >= REMEMBERED_HEADS:
+        del known[next(iter(known))]
+    known[key] = head
 
 
 def _keep_alive(head: Head) -> bool:
@@ -199,8 +225,6 @@ def parse_request(raw: bytes, max_fields: int) -> RequestHead:
     head.method, head.target, head.path, head.query, head.minor = _first_line(_request_line, raw)
     _feed(httptools.HttpRequestParser(head), raw, max_fields)
     _frame_request(head)
-    if head.length:
-        head.repeat = Repeat.of(raw)
     return head
 
 
@@ -266,8 +290,6 @@ def parse_response(raw: bytes, max_fields: int) -> ResponseHead:
     if head.status < 200 or head.status in (204, 304):
         head.length, head.chunked = 0, False
     head.keep_alive = _keep_alive(head) and (head.chunked or head.length is not None)
-    if head.length and head.status == 200:
-        head.repeat = Repeat.of(raw)
     return head
 
 

@@ -16,7 +16,7 @@ from typing import Protocol, TypeAlias, cast
 from moongate.tasks import Tasks
 from moongate.wire.bodies import ChunkedBody, SizedBody
 from moongate.wire.deadlines import NEVER, Deadlines
-from moongate.wire.messages import MalformedMessage, RequestHead, find_head_end, parse_request
+from moongate.wire.messages import Heads, MalformedMessage, RequestHead, find_head_end, parse_request
 from moongate.wire.receiving import READ_AHEAD, Receiving
 
 log = logging.getLogger(__name__)
@@ -45,16 +45,22 @@ class ServerLimits(Protocol):
 
 
 class Server:
-    """The connections of one bind. `limits` may be replaced at any time; new requests see the new ones."""
+    """The connections of one bind. New requests see what `use` was given last."""
 
     def __init__(self, handler: Handler, limits: ServerLimits, deadlines: Deadlines) -> None:
         self.handler = handler
         self.limits = limits
+        self.heads = Heads(parse_request, limits.header_count)
         self.deadlines = deadlines
         self.tasks = Tasks("server")
         self.connections: set[ServerConnection] = set()
         self.draining = False
         self.refused_connections = 0
+
+    def use(self, limits: ServerLimits) -> None:
+        """Other limits from now on."""
+        self.limits = limits
+        self.heads = Heads(parse_request, limits.header_count)
 
     def connect(self) -> ServerConnection:
         """The protocol factory for `loop.create_server`."""
@@ -85,7 +91,6 @@ class ServerConnection(Receiving, asyncio.Protocol):
         self.local: tuple[str, int] = ("", 0)
         self.secure = False
         self._server = server
-        self._last: RequestHead | None = None
         self._lingering = 0
         self._idle_until = 0.0
         self._head_timed = False
@@ -206,18 +211,13 @@ class ServerConnection(Receiving, asyncio.Protocol):
         while self._buffer.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request are forgiven
             self._buffer = self._buffer[2:]
         try:
-            last = self._last
-            if last is not None and last.repeat is not None and (again := last.repeat.match(self._buffer)) is not None:
-                head = last
-                head.length, end = again
-            else:
-                end = find_head_end(self._buffer, limits.head_bytes)
-                if not end:
-                    if self._buffer and not self._head_timed:
-                        self._head_timed = True
-                        self.deadline = self._loop.time() + limits.head_seconds
-                    return
-                head = self._last = parse_request(self._buffer[:end], limits.header_count)
+            end = find_head_end(self._buffer, limits.head_bytes)
+            if not end:
+                if self._buffer and not self._head_timed:
+                    self._head_timed = True
+                    self.deadline = self._loop.time() + limits.head_seconds
+                return
+            head = self._server.heads.parse(self._buffer[:end])
             rest = self._buffer[end:]
             self._buffer = b""
             self._head = head
