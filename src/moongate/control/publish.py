@@ -1,7 +1,7 @@
 """A changed configuration takes effect: the new is built beside the old, then swapped in; if anything fails, the old
 stays.
 
-Files are watched by looking at their stamps five times a second: that also sees what inotify does not (bind mounts,
+Files are watched by looking at their stamps several times a second: that also sees what inotify does not (bind mounts,
 network file systems, links that are swapped under a directory).
 """
 
@@ -17,7 +17,7 @@ from moongate.model.snapshot import Snapshot
 
 log = logging.getLogger("moongate")
 
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.15
 
 Stamp = tuple[tuple[int, int, int], ...]
 
@@ -58,6 +58,8 @@ class Publisher:
         async with self._turn:
             try:
                 snapshot = await asyncio.to_thread(self._build)
+                if not any(listener.routes for bind in snapshot.binds for listener in bind.listeners):
+                    raise StartError("it has no instance and no route; restart if that is meant")
                 await self._apply(snapshot)
             except ConfigError as error:
                 log.error("the changed configuration is not used, the old one stays in force:\n%s", error)  # noqa: TRY400 - no trace: it is the operator's text that is wrong
@@ -72,12 +74,13 @@ class Publisher:
 
     async def watch(self) -> None:
         """Publish whenever a file has changed, and `refresh` what else is read from files. Runs until cancelled."""
-        seen = stamp(self._paths)
+        used = last = stamp(self._paths)
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self._refresh()
             now = stamp(self._paths)
-            # Written twice in a row, or missing between unlink and rename: wait until it holds still.
-            if now != seen and all(any(part) for part in now):
-                seen = now
+            # A file that is being written, or is missing between unlink and rename, is not read until it holds still.
+            still, last = now == last, now
+            if still and now != used and all(any(part) for part in now):
+                used = now
                 await self.publish()
