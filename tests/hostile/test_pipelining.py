@@ -193,7 +193,6 @@ def test_http_1_0_closes_unless_asked() -> None:
 
 def test_http_1_0_gets_streams_without_chunks() -> None:
     """An event stream ends with the connection, also where keep-alive was asked for."""
-
     long = b": " + b"x" * 1_000_000 + b"\n\n"  # too long to have arrived whole with its head
 
     async def stream(exchange: Exchange) -> None:

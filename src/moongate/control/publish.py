@@ -57,9 +57,7 @@ class Publisher:
         """Read again and put into force. False: the old configuration stays, and the log says why."""
         async with self._turn:
             try:
-                snapshot = await asyncio.to_thread(self._build)
-                if not any(listener.routes for bind in snapshot.binds for listener in bind.listeners):
-                    raise StartError("it has no instance and no route; restart if that is meant")
+                snapshot = await asyncio.to_thread(self._read)
                 await self._apply(snapshot)
             except ConfigError as error:
                 log.error("the changed configuration is not used, the old one stays in force:\n%s", error)  # noqa: TRY400 - no trace: it is the operator's text that is wrong
@@ -71,6 +69,12 @@ class Publisher:
                 log.warning("%s", warning)
             log.info("configuration reloaded")
             return True
+
+    def _read(self) -> Snapshot:
+        snapshot = self._build()
+        if not any(listener.routes for bind in snapshot.binds for listener in bind.listeners):
+            raise StartError("it has no instance and no route, like a file that was cut; restart if that is meant")
+        return snapshot
 
     async def watch(self) -> None:
         """Publish whenever a file has changed, and `refresh` what else is read from files. Runs until cancelled."""

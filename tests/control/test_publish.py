@@ -1,0 +1,80 @@
+"""Publishing a changed file: read when it holds still, put into force whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from moongate.control.compile import compile_documents
+from moongate.control.files import load
+from moongate.control.publish import Publisher
+from moongate.model.snapshot import Snapshot
+from moongate.tasks import Tasks
+
+ONE = "mcpServers:\n  one: {url: 'http://127.0.0.1:9/mcp', type: streamable-http}\n"
+TWO = ONE + "  two: {url: 'http://127.0.0.1:9/mcp', type: streamable-http}\n"
+
+
+class _Watched:
+    """A publisher on a file, and the names of the instances that were put into force."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.applied: list[list[str]] = []
+        self.reads = 0
+        self.publisher = Publisher([file], self._build, self._apply, lambda: None)
+
+    def _build(self) -> Snapshot:
+        self.reads += 1
+        return compile_documents(load([self.file], {}))
+
+    async def _apply(self, snapshot: Snapshot) -> None:
+        self.applied.append([route.name for route in snapshot.binds[0].listeners[0].routes])
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
+
+
+def test_a_file_that_is_being_written_is_not_read(tmp_path: Path) -> None:
+    """Between two looks that find something different, nothing is published; what stands there at last is."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(ONE, "utf-8")
+
+    async def story() -> None:
+        watched = _Watched(file)
+        tasks = Tasks("test")
+        tasks.spawn(watched.publisher.watch(), "watch")
+        await asyncio.sleep(0)  # it has taken its first look
+        with file.open("w", encoding="utf-8") as writing:
+            for letter in TWO:
+                writing.write(letter)
+                writing.flush()
+                await asyncio.sleep(0.008)
+                assert not watched.reads
+        await _until(lambda: bool(watched.applied))
+        assert watched.applied == [["one", "two"]]
+        await tasks.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("text", ["", "mcpServers: {}\n", "gateway: {prefix: /mcp}\n"])
+def test_a_reload_never_leaves_nothing(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file without any instance is taken for one that was cut: the old configuration stays, and the log says so."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text, "utf-8")
+
+    async def story() -> None:
+        watched = _Watched(file)
+
+        assert not await watched.publisher.publish()
+        assert not watched.applied
+
+    asyncio.run(story())
+    assert "no instance and no route" in caplog.text
