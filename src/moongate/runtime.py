@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import signal
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ class OpenBind:
 
     server: Server
     certificates: Certificates | None
+    hosts: tuple[str, ...]
     sockets: dict[str, asyncio.Server] = field(default_factory=dict)
     port: int = 0
 
@@ -173,17 +175,18 @@ class Runtime:
         opened: list[tuple[int, OpenBind]] = []
         try:
             for port, bind in wanted.items():
-                if port not in self.binds:
-                    opened.append((port, await self._open(bind, snapshot)))
-                else:
+                if port in self.binds:
                     self._check_kept(bind)
             for port, bind in wanted.items():
-                if port in self.binds:
-                    await self._keep(bind)
+                if port not in self.binds:
+                    opened.append((port, await self._open(bind, snapshot)))
         except BaseException:
             for _, fresh in opened:
                 fresh.close_sockets()
             raise
+        for port, bind in wanted.items():
+            if port in self.binds:
+                self._keep(bind)
         self.binds.update(opened)
         for open_bind in self.binds.values():
             open_bind.server.use(snapshot.limits)
@@ -196,7 +199,7 @@ class Runtime:
         files = _certificate_files(bind)
         certificates = Certificates(files) if files else None
         server = Server(partial(self.plane.handle, bind.port), snapshot.limits, self._deadlines)
-        opened = OpenBind(server, certificates, port=bind.port)
+        opened = OpenBind(server, certificates, bind.hosts, port=bind.port)
         try:
             for host in bind.hosts:
                 await self._open_socket(opened, host, optional=bool(opened.sockets))
@@ -211,8 +214,7 @@ class Runtime:
         try:
             listening = await loop.create_server(
                 bind.server.connect,
-                host,
-                bind.port,
+                sock=_listening_socket(host, bind.port),
                 ssl=context,
                 ssl_handshake_timeout=None if context is None else bind.server.limits.head_seconds,
                 backlog=BACKLOG,
@@ -232,21 +234,25 @@ class Runtime:
     def _check_kept(self, bind: Bind) -> None:
         current = self.binds[bind.port]
         files = _certificate_files(bind)
+        if current.hosts != bind.hosts:
+            raise StartError(f"port {bind.port}: listening on another address needs a restart")
         if bool(files) != (current.certificates is not None):
             msg = f"port {bind.port}: switching TLS on or off needs a restart"
             raise StartError(msg)
         if files:
             Certificates(files)
 
-    async def _keep(self, bind: Bind) -> None:
+    def _keep(self, bind: Bind) -> None:
         current = self.binds[bind.port]
         if current.certificates is not None:
             current.certificates.update(_certificate_files(bind))
-        for host in bind.hosts:
-            if host not in current.sockets:
-                await self._open_socket(current, host, optional=True)
-        for host in current.sockets.keys() - set(bind.hosts):
-            current.sockets.pop(host).close()
+
+
+def _listening_socket(host: str, port: int) -> socket.socket:
+    """Raises OSError. `::` is every address of both families, as people expect who write it."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
 
 
 def log_to_stderr(level: str) -> None:

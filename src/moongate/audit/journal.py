@@ -121,6 +121,7 @@ class Journal:
             if total <= self._keep_bytes:
                 break
             path.unlink(missing_ok=True)
+            log.warning("the oldest audit records were removed to stay below %d bytes: %s", self._keep_bytes, path)
             total -= size
             self.removed_segments += 1
 

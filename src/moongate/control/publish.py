@@ -71,20 +71,23 @@ class Publisher:
             return True
 
     def _read(self) -> Snapshot:
-        snapshot = self._build()
-        if not any(listener.routes for bind in snapshot.binds for listener in bind.listeners):
-            raise StartError("it has no instance and no route, like a file that was cut; restart if that is meant")
-        return snapshot
+        for path in self._paths:
+            if path.exists() and not path.read_bytes().strip():
+                raise StartError(f"{path} is empty, like a file that was cut")
+        return self._build()
 
     async def watch(self) -> None:
         """Publish whenever a file has changed, and `refresh` what else is read from files. Runs until cancelled."""
         used = last = stamp(self._paths)
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            self._refresh()
             now = stamp(self._paths)
             # A file that is being written, or is missing between unlink and rename, is not read until it holds still.
             still, last = now == last, now
-            if still and now != used and all(any(part) for part in now):
-                used = now
-                await self.publish()
+            try:
+                self._refresh()
+                if still and now != used and all(any(part) for part in now):
+                    used = now
+                    await self.publish()
+            except Exception:
+                log.exception("the configuration could not be reloaded, the old one stays in force")

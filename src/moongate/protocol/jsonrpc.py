@@ -341,6 +341,30 @@ def read_answer(data: bytes) -> Answer | None:
 
 
 # Cannot match inside a JSON string, where quotes are escaped.
+_ANSWERS = msgspec.json.Decoder(list[Answer])
+
+
+def read_answers(data: bytes) -> list[Answer]:
+    """The responses in one event: one, or those of an array. Requests and notifications are left out."""
+    if data[:1] == b"[":
+        try:
+            found = _ANSWERS.decode(data)
+        except (msgspec.DecodeError, RecursionError):
+            return []
+    else:
+        answer = read_answer(data)
+        found = [] if answer is None else [answer]
+    return [answer for answer in found if answer.method is None]
+
+
+def looks_like_answer(window: bytes) -> bool:
+    """Whether a message that begins with `window` is a response: no method and no params among its first members."""
+    members = window[window.find(b"{") + 1 :]
+    ends = [end for end in (members.find(b"{"), members.find(b"[")) if end >= 0]
+    plain = members[: min(ends, default=len(members))]
+    return b'"method"' not in plain and b'"params"' not in plain
+
+
 _IS_ERROR = re.compile(rb'"isError"[ \t\r\n]*:[ \t\r\n]*true')
 _ERROR_CODE = re.compile(rb'"error"[ \t\r\n]*:[ \t\r\n]*\{[^{}]{0,512}?"code"[ \t\r\n]*:[ \t\r\n]*(-?[0-9]{1,9})')
 _ANYTHING = msgspec.json.Decoder(msgspec.Raw)

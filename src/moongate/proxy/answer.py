@@ -6,11 +6,12 @@ so the last piece of a body is always written by the journal's turn.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
-from moongate.protocol.jsonrpc import is_json, read_answer
+from moongate.protocol.jsonrpc import is_json, read_answer, read_answers
 from moongate.proxy.call import Call
 from moongate.proxy.reply import own_answer
 from moongate.upstreams.base import Reply
@@ -72,13 +73,17 @@ class Pieces:
         return piece
 
     async def collect(self, limit: int) -> tuple[bytes, bool]:
-        """The body up to its end or to just over `limit` bytes, and whether it is whole. Raises UpstreamError."""
+        """The body up to its end, and True; or what came before it grew over `limit` bytes or took too long.
+
+        Raises UpstreamError.
+        """
         found: list[bytes] = []
         size = 0
+        until = time.monotonic() + max(self._reply.remaining(), 0) + self._gap
         while piece := await self.next():
             found.append(piece)
             size += len(piece)
-            if size > limit:
+            if size > limit or time.monotonic() > until:
                 return b"".join(found), False
         return b"".join(found), True
 
@@ -114,14 +119,13 @@ def whole_answer(call: Call, reply: Reply, head: ResponseHead) -> Callable[[], N
 def _check_events(call: Call, body: bytes) -> bool:
     """Whether the stream ends with an event and holds the answer."""
     splitter = Splitter()
-    found = False
+    due = call.due
     for block in splitter.feed(body):
         data = parse_event(block).data
-        answer = read_answer(data) if data else None
-        if answer is not None and answer.method is None:
+        for answer in read_answers(data) if data else ():
             call.inspect(answer)
-            found = True
-    return found and not splitter.held
+            due -= 1
+    return due <= 0 and not splitter.held
 
 
 def _check(call: Call, body: bytes) -> None:
@@ -198,7 +202,7 @@ async def relay_failure(call: Call, reply: Reply, head: ResponseHead) -> None:
     """A 4xx or 5xx: its body passes if it is a JSON-RPC message, otherwise ours replaces it. Raises UpstreamError."""
     exchange, connection = call.exchange, call.connection
     exchange.fail(FailureClass.UPSTREAM_HTTP, f"the backend answered {head.status}")
-    if head.status in (401, 403):  # it is the gateway's own credential that failed there
+    if head.status in (401, 403, 407):  # it is the gateway's own credential that failed there
         reply.cancel()
         raise UpstreamError(
             FailureClass.UPSTREAM_HTTP, f"the backend refused the gateway's credential with {head.status}"

@@ -83,6 +83,11 @@ class Call:
         """Whether the answer opens a session, so that its revision must be known before its head leaves."""
         return self.message is not None and self.message.method == "initialize" and not self.modern
 
+    @property
+    def due(self) -> int:
+        """How many answers are awaited."""
+        return sum(element.is_request for element in self.batch) if self.batch else 1
+
     def passed(self, head: ResponseHead) -> Passed:
         """What of a backend's head goes on to the client; found out once for heads that come again."""
         known = head.memo.value

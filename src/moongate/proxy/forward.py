@@ -129,9 +129,8 @@ class ResponseHeaders:
     def __init__(self, target: Target, modifiers: tuple[HeaderModifier, ...], secrets: frozenset[str]) -> None:
         host = target.host
         hidden = {target.authority, *secrets}
-        if "." in host or ":" in host:
-            hidden.add(host)
         patterns = [re.escape(text.encode()) for text in hidden if text]
+        patterns.append(rb"(?<![\w.-])" + re.escape(host.encode()) + rb"(?![\w-])")  # a name without dots is a word
         if target.port >= FIRST_TELLING_PORT:  # whatever address stands before it: the one behind a name, for example
             patterns.append(b":%d(?![0-9])" % target.port)
         self._hidden = re.compile(b"|".join(patterns), re.IGNORECASE)

@@ -16,6 +16,7 @@ from copy import copy
 from functools import partial
 
 from moongate.audit.record import encode, facts
+from moongate.audit.redact import RedactingFormatter
 from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
 from moongate.model.exchange import Exchange
 from moongate.model.snapshot import Transport
@@ -75,6 +76,7 @@ class DataPlane:
                 request = _well_formed(request)
                 route, door = self._match(plan, exchange, request)
                 admission = self._admit(plan, (route, door), exchange, request)
+                connection.remember_head()
             route = admission.route
             await self._forward(Call(connection, exchange, admission))
         except ClientClosed:
@@ -192,6 +194,8 @@ class DataPlane:
         reply = upstream.send_now(method, admission.lines, body)
         if reply is None:
             reply = await upstream.send(method, admission.lines, body)
+        if method == "GET":
+            connection.on_drain = reply.cancel
         if call.modern or method == "GET":
             connection.on_gone = reply.cancel
             if connection.gone:
@@ -311,6 +315,9 @@ class DataPlane:
 
     def _record(self, exchange: Exchange, then: Callable[[], None]) -> None:
         exchange.recorded = True
+        if exchange.failure is not None:  # what clients say in vain may be a secret in the wrong place
+            clean = RedactingFormatter.redactor.clean
+            exchange.path, exchange.detail = clean(exchange.path), clean(exchange.detail)
         self.plan.commit(encode(exchange, time.perf_counter()), then)
 
 
@@ -351,7 +358,8 @@ def _check_door(door: Door, route: RoutePlan, request: RequestHead) -> None:
 
 def _check_single(request: RequestHead) -> None:
     for name, _ in request.more:
-        if name in _SINGLE:
+        modern = name == b"mcp-protocol-version" and is_modern(request.fields[name], None)
+        if name in _SINGLE and not modern:  # there, check_mirrors has a code of its own for it
             raise refuse(f"{name.decode()} stands more than once")
     if b"connection" in request.fields and (named := request.connection_options() & _JUDGED):
         raise refuse(f"Connection names {min(named).decode()}, which is judged here and must reach the backend")

@@ -73,6 +73,7 @@ class Router(Generic[T]):
         )
         self._exact: dict[str, list[tuple[Condition | None, T]]] = {}
         self._prefix: dict[str, list[tuple[Condition | None, T]]] = {}
+        self._deepest = 0
         self._regex: list[tuple[re.Pattern[str], Condition | None, T]] = []
         for match, route in ordered:
             condition = _condition(match)
@@ -81,6 +82,7 @@ class Router(Generic[T]):
             else:
                 table = self._exact if match.path.kind is PathKind.EXACT else self._prefix
                 table.setdefault(match.path.value, []).append((condition, route))
+                self._deepest = max(self._deepest, match.path.value.count("/") + 2)
 
     def find(self, method: str, path: str, query: str | None, fields: Mapping[bytes, bytes]) -> tuple[T, Door] | None:
         """The route of a request and the door it came to, or None."""
@@ -88,7 +90,8 @@ class Router(Generic[T]):
         for condition, route in self._exact.get(path, ()):
             if condition is None or condition(method, fields, pairs):
                 return route, Door.STREAM
-        prefix = path
+        # A suffix has at most two segments: a deeper path is below no prefix, and is not walked up.
+        prefix = path if path.count("/") <= self._deepest else ""
         while True:
             for condition, route in self._prefix.get(prefix, ()):
                 if condition is None or condition(method, fields, pairs):

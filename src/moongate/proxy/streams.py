@@ -11,7 +11,7 @@ import asyncio
 from functools import partial
 
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
-from moongate.protocol.jsonrpc import read_answer
+from moongate.protocol.jsonrpc import looks_like_answer, read_answers
 from moongate.proxy.answer import MAX_ERROR_BODY, drain, upstream_coding
 from moongate.proxy.call import Call
 from moongate.proxy.reply import failure_body
@@ -63,6 +63,7 @@ class EventRelay:
         self._begun = False
         self._started = not call.expects
         self._answered = False
+        self._due = call.due
         self._resumable = False
         self._draining = False
         self._partial = b""
@@ -79,6 +80,8 @@ class EventRelay:
         try:
             if not call.expects:
                 await self._open()
+            elif call.exchange.rpc_method == "subscriptions/listen":
+                call.connection.on_drain = self._drain
             await self._relay()
         except ClientClosed:
             if not call.expects:  # the usual end of a stream that has no end of its own
@@ -132,7 +135,7 @@ class EventRelay:
         call = self._call
         if self._partial:  # the end of an event that was too long to hold
             first, self._partial = self._partial, b""
-            if call.expects and not self._answered and b'"method"' not in first:
+            if call.expects and not self._answered and looks_like_answer(first):
                 self._answered = True
                 call.inspect_windows(first, block[-_WINDOW:])
                 await self._recorded(len(block))
@@ -142,11 +145,13 @@ class EventRelay:
         self._started = self._started or event.fields
         if event.id and not self._resumable:
             self._resume_elsewhere()
-        answer = read_answer(event.data) if call.expects and not self._answered and event.data else None
-        if answer is not None and answer.method is None:
-            self._answered = True
-            call.inspect(answer)
-            await self._recorded(len(block))
+        if call.expects and not self._answered and event.data:
+            for answer in read_answers(event.data):
+                call.inspect(answer)
+                self._due -= 1
+            if self._due <= 0:
+                self._answered = True
+                await self._recorded(len(block))
         self._send(block)
 
     def _resume_elsewhere(self) -> None:
@@ -202,10 +207,11 @@ class EventRelay:
 
     def comment(self) -> None:
         """Insert a comment between two events, beginning the answer if it has not begun."""
-        if self._partial or self._call.connection.gone or self._call.initializing:
+        connection = self._call.connection
+        if self._partial or connection.gone or connection.stalled or self._call.initializing:
             return
         self._begin()
-        self._call.connection.put(COMMENT)
+        connection.put(COMMENT)
 
     def _ended(self, coding: Coding) -> None:
         try:

@@ -29,11 +29,11 @@ def choose_proxy(scheme: str, host: str, port: int, environ: Mapping[str, str]) 
     value = environ.get(name) or environ.get(name.upper()) or ""
     if not value or _is_local(host) or _excluded(host, port, environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
         return None
-    parts = urlsplit(value if "://" in value else f"http://{value}")
     try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
         proxy_port = parts.port or 80
     except ValueError:
-        proxy_port = 0
+        parts, proxy_port = urlsplit(""), 0
     if parts.scheme != "http" or not parts.hostname or not proxy_port:
         msg = f"{name.upper()} is not an address like http://host:port (a proxy reached over TLS is not supported)"
         raise StartError(msg)

@@ -99,6 +99,11 @@ class Answering(ABC):
         if not self.gone:
             self._transport.write(framed)
 
+    @property
+    def stalled(self) -> bool:
+        """Whether the client has to read before more should be written."""
+        return self._writable is not None
+
     def put(self, data: bytes) -> None:
         """One piece of the body. Raises ClientClosed. Follow it with `await writable()` where more may come."""
         if self.gone:

@@ -23,6 +23,8 @@ MAX_HEAD = 64 * 1024
 MAX_FIELDS = 200
 HIGH_WATER = 256 * 1024
 MAX_INTERIM = 20
+# Of one origin: most differ by their Date or an id and never come again; the useful ones are a handful.
+REMEMBERED_HEADS = 16
 # uvicorn and Node close idle connections after 5 s without saying so; a reused one must be younger.
 IDLE_SECONDS = 4.0
 SWITCHING_PROTOCOLS = 101
@@ -37,9 +39,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.complete = False
         self.closed = False
         self.received = 0
-        self.idle_since = 0.0
-        self.fresh = True
-        self.heads = Heads(parse_response, MAX_FIELDS)
+        self.heads = Heads(parse_response, MAX_FIELDS, REMEMBERED_HEADS)
         self.on_idle_lost: Callable[[UpstreamConnection], None] | None = None
         self._loop = loop
         self._transport: asyncio.Transport
@@ -75,6 +75,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _find_head(self) -> None:
         while end := find_head_end(self._buffer, MAX_HEAD):
             head = self.heads.parse(self._buffer[:end])
+            self.heads.keep(self._buffer[:end], head)
             if head.status == SWITCHING_PROTOCOLS:
                 self._fail(FailureClass.UPSTREAM_PROTOCOL, "the backend switched protocols unasked")
                 return
@@ -214,9 +215,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def rest(self, now: float) -> None:
         """Back to the pool."""
-        self._busy = self.fresh = False
+        self._busy = False
         self.head = self._body = None
-        self.idle_since = now
         self.deadline = now + IDLE_SECONDS
 
     def close(self) -> None:
@@ -251,7 +251,7 @@ class Pool:
         self.closed = False
         self._deadlines = deadlines
         self._connect_seconds = connect_seconds
-        self._heads = Heads(parse_response, MAX_FIELDS)
+        self._heads = Heads(parse_response, MAX_FIELDS, REMEMBERED_HEADS)
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._loop = asyncio.get_running_loop()
@@ -269,7 +269,7 @@ class Pool:
         """A new connection. Raises UpstreamError (dns, connect, tls, timeout)."""
         try:
             async with asyncio.timeout(self._connect_seconds):
-                connection = await open_connection(self.origin, self._loop)
+                connection = await open_connection(self.origin, self._loop, self._connect_seconds)
         except TimeoutError:
             detail = f"no connection within {self._connect_seconds:g} s"
             raise UpstreamError(FailureClass.UPSTREAM_TIMEOUT, detail) from None
@@ -303,8 +303,8 @@ class Pool:
             connection.close()
 
 
-async def open_connection(origin: Origin, loop: asyncio.AbstractEventLoop) -> UpstreamConnection:
-    """Resolve and connect, address by address; then the proxy's tunnel and TLS where they are needed."""
+async def open_connection(origin: Origin, loop: asyncio.AbstractEventLoop, seconds: float) -> UpstreamConnection:
+    """Resolve and connect, address by address, each with its share of `seconds`; then the proxy's tunnel and TLS."""
     host, port = origin.proxy or (origin.host, origin.port)
     try:
         addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -314,15 +314,18 @@ async def open_connection(origin: Origin, loop: asyncio.AbstractEventLoop) -> Up
     failure = UpstreamError(FailureClass.UPSTREAM_CONNECT, f"{host} has no address")
     for *_, address in addresses:
         try:
-            _, connection = await loop.create_connection(
-                lambda: UpstreamConnection(loop),
-                str(address[0]),
-                port,
-                ssl=None if tunnel else origin.context,
-                server_hostname=None if tunnel or origin.context is None else origin.host,
-            )
+            async with asyncio.timeout(seconds / len(addresses)):
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(loop),
+                    str(address[0]),
+                    port,
+                    ssl=None if tunnel else origin.context,
+                    server_hostname=None if tunnel or origin.context is None else origin.host,
+                )
             if tunnel:
                 return await _tunnel(connection, origin, loop)
+        except TimeoutError:
+            failure = UpstreamError(FailureClass.UPSTREAM_TIMEOUT, f"no connection to {host} within {seconds:g} s")
         except ssl.SSLError as error:
             failure = UpstreamError(FailureClass.UPSTREAM_TLS, f"TLS with {origin.host}: {_reason(error)}")
         except OSError as error:
@@ -357,7 +360,11 @@ async def _tunnel(
     if origin.proxy_authorization is not None:
         lines += [b"proxy-authorization: ", origin.proxy_authorization, b"\r\n"]
     connection.start(b"".join([*lines, b"\r\n"]), b"")
-    head = await connection.response()
+    try:
+        head = await connection.response()
+    except BaseException:
+        connection.close()
+        raise
     if not 200 <= head.status < 300:
         connection.close()
         raise UpstreamError(FailureClass.UPSTREAM_CONNECT, f"the proxy answered CONNECT with {head.status}")

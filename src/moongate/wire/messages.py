@@ -21,7 +21,6 @@ from moongate.errors import MoongateError
 MAX_LENGTH_DIGITS = 18
 REMEMBERED_BYTES = 256
 REMEMBERED_HEAD = 2048
-REMEMBERED_HEADS = 1024
 
 T = TypeVar("T")
 
@@ -143,14 +142,15 @@ H = TypeVar("H", RequestHead, ResponseHead)
 
 
 class Heads(Generic[H]):
-    """Parses heads and remembers them: clients and backends say the same few all day.
+    """Parses heads and remembers those that are worth it: clients and backends say the same few all day.
 
     Two heads are the same if they differ in nothing but the digits of their Content-Length. The oldest are forgotten.
     """
 
-    def __init__(self, parse: Callable[[bytes, int], H], max_fields: int) -> None:
+    def __init__(self, parse: Callable[[bytes, int], H], max_fields: int, remembered: int) -> None:
         self._parse: Callable[[bytes, int], H] = parse
         self._max_fields = max_fields
+        self._remembered = remembered
         self._exact: dict[bytes, H] = {}
         self._known: dict[bytes, H] = {}
 
@@ -160,23 +160,24 @@ class Heads(Generic[H]):
         if exact is not None:
             return exact
         length = _LENGTH_LINE.search(raw)
-        key = raw if length is None else raw[: length.start(1)] + raw[length.end(1) :]
-        known = self._known.get(key)
-        if known is not None and length is not None:
-            head = known.with_length(int(length[1]))
-        else:
-            head = self._parse(raw, self._max_fields)
-            if len(raw) > REMEMBERED_HEAD:
-                return head
-            _remember(self._known, key, head)
-        _remember(self._exact, raw, head)
-        return head
+        known = None if length is None else self._known.get(raw[: length.start(1)] + raw[length.end(1) :])
+        if known is None or length is None:
+            return self._parse(raw, self._max_fields)
+        return known.with_length(int(length[1]))
 
+    def keep(self, raw: bytes, head: H) -> None:
+        """Remember what `raw` was parsed to."""
+        if raw in self._exact or len(raw) > REMEMBERED_HEAD:
+            return
+        self._remember(self._exact, raw, head)
+        length = _LENGTH_LINE.search(raw)
+        if length is not None and int(length[1]) == head.length:  # not of a status without a body
+            self._remember(self._known, raw[: length.start(1)] + raw[length.end(1) :], head)
 
-def _remember(known: dict[bytes, H], key: bytes, head: H) -> None:
-    if len(known) >= REMEMBERED_HEADS:
-        del known[next(iter(known))]
-    known[key] = head
+    def _remember(self, known: dict[bytes, H], key: bytes, head: H) -> None:
+        if len(known) >= self._remembered:
+            del known[next(iter(known))]
+        known[key] = head
 
 
 def _keep_alive(head: Head) -> bool:

@@ -24,6 +24,7 @@ class Receiving(Answering):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
+        self.on_gone: Callable[[], None] | None = None
         self.on_drain: Callable[[], None] | None = None
         self._buffer = b""
         self._busy = False
@@ -73,7 +74,7 @@ class Receiving(Answering):
         self.deadline = self._body_started + self._body_seconds + self._size / MIN_BODY_RATE
 
     def _hold_reading(self, *, force: bool = False) -> None:
-        if self.on_drain is not None and len(self._buffer) > READ_AHEAD:
+        if (self.on_drain or self.on_gone) is not None and len(self._buffer) > READ_AHEAD:
             self.abort()  # behind a stream without end it would never be read, nor would the client's leaving be seen
         elif self._reading and (force or len(self._buffer) > READ_AHEAD):
             self._reading = False

@@ -21,6 +21,7 @@ from moongate.wire.receiving import READ_AHEAD, Receiving
 
 log = logging.getLogger(__name__)
 
+REMEMBERED_HEADS = 1024
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
 
@@ -50,7 +51,7 @@ class Server:
     def __init__(self, handler: Handler, limits: ServerLimits, deadlines: Deadlines) -> None:
         self.handler = handler
         self.limits = limits
-        self.heads = Heads(parse_request, limits.header_count)
+        self.heads = Heads(parse_request, limits.header_count, REMEMBERED_HEADS)
         self.deadlines = deadlines
         self.tasks = Tasks("server")
         self.connections: set[ServerConnection] = set()
@@ -60,7 +61,7 @@ class Server:
     def use(self, limits: ServerLimits) -> None:
         """Other limits from now on."""
         self.limits = limits
-        self.heads = Heads(parse_request, limits.header_count)
+        self.heads = Heads(parse_request, limits.header_count, REMEMBERED_HEADS)
 
     def connect(self) -> ServerConnection:
         """The protocol factory for `loop.create_server`."""
@@ -86,11 +87,11 @@ class ServerConnection(Receiving, asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         super().__init__(asyncio.get_running_loop())
-        self.on_gone: Callable[[], None] | None = None
         self.peer = ""
         self.local: tuple[str, int] = ("", 0)
         self.secure = False
         self._server = server
+        self._raw_head = b""
         self._lingering = 0
         self._idle_until = 0.0
         self._head_timed = False
@@ -107,8 +108,9 @@ class ServerConnection(Receiving, asyncio.Protocol):
         if not peer or not local:  # gone before it was here
             self._transport.abort()
             return
-        self.peer = peer[0]
-        self.local = (local[0], local[1])
+        # A socket for both families shows IPv4 peers as ::ffff:a.b.c.d.
+        self.peer = peer[0].removeprefix("::ffff:")
+        self.local = (local[0].removeprefix("::ffff:"), local[1])
         self.secure = transport.get_extra_info("sslcontext") is not None
         _watch_peer(transport.get_extra_info("socket"))
         server = self._server
@@ -152,7 +154,7 @@ class ServerConnection(Receiving, asyncio.Protocol):
         unsent = self._transport.get_write_buffer_size()
         if self._body is not None and self._body_waiter is not None and not self._body_waiter.done():
             self._body_waiter.set_exception(MalformedMessage("the request body came too slowly", 408))
-        elif unsent and unsent != self._unsent:  # slowly, but it is being read
+        elif unsent and (self._unsent < 0 or unsent < self._unsent):  # slowly, but it is being read
             self._unsent = unsent
             self.deadline = self._loop.time() + self._write_seconds
         elif unsent or self._busy or self._lingering:
@@ -217,7 +219,8 @@ class ServerConnection(Receiving, asyncio.Protocol):
                     self._head_timed = True
                     self.deadline = self._loop.time() + limits.head_seconds
                 return
-            head = self._server.heads.parse(self._buffer[:end])
+            self._raw_head = self._buffer[:end]
+            head = self._server.heads.parse(self._raw_head)
             rest = self._buffer[end:]
             self._buffer = b""
             self._head = head
@@ -236,6 +239,11 @@ class ServerConnection(Receiving, asyncio.Protocol):
             self._offer(error)
         else:
             self._offer(head)
+
+    def remember_head(self) -> None:
+        """The head of this request is worth recognising when it comes again, on any connection."""
+        if self._head is not None:
+            self._server.heads.keep(self._raw_head, self._head)
 
     # -- between two requests
 
