@@ -23,8 +23,8 @@ MAX_HEAD = 64 * 1024
 MAX_FIELDS = 200
 HIGH_WATER = 256 * 1024
 MAX_INTERIM = 20
-# Of one origin: most differ by their Date or an id and never come again; the useful ones are a handful.
-REMEMBERED_HEADS = 16
+# Of one origin: most differ by their Date and never come again; the useful ones are one for each session in use.
+REMEMBERED_HEADS = 64
 # uvicorn and Node close idle connections after 5 s without saying so; a reused one must be younger.
 IDLE_SECONDS = 4.0
 SWITCHING_PROTOCOLS = 101
