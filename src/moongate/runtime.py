@@ -25,7 +25,7 @@ from moongate.control.files import load
 from moongate.control.publish import Publisher
 from moongate.control.secrets import load_key
 from moongate.errors import StartError
-from moongate.model.snapshot import Bind, Route, Snapshot
+from moongate.model.snapshot import Bind, Command, Route, Snapshot
 from moongate.protocol.sealed import Sealer
 from moongate.proxy.handle import DataPlane
 from moongate.proxy.plan import Plan, build_plan
@@ -160,6 +160,9 @@ class Runtime:
 
     def _connect(self, route: Route, lines: bytes) -> HttpUpstream:
         target = route.target
+        if isinstance(target, Command):
+            message = "hosted servers are not run yet"
+            raise StartError(message)
         context = None
         if target.scheme == "https":
             tls = target.tls

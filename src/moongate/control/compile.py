@@ -18,7 +18,7 @@ from moongate.control.servers import server_routes
 from moongate.control.settings import defaults, known_names, limits, tokens
 from moongate.control.targets import MIN_SECRET, with_secrets
 from moongate.errors import Complaint, ConfigError
-from moongate.model.snapshot import Bind, Listener, ServerTls, Snapshot, Transport
+from moongate.model.snapshot import Bind, Listener, ServerTls, Snapshot, Target, Transport
 
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_PORT = 8000
@@ -173,7 +173,7 @@ def _warn(document: Document, binds: tuple[Bind, ...], findings: Findings) -> No
     for route in {
         route.key: route for bind in binds for listener in bind.listeners for route in listener.routes
     }.values():
-        if route.target.transport is Transport.SSE:
+        if isinstance(route.target, Target) and route.target.transport is Transport.SSE:
             text = f"{route.name}: HTTP+SSE backends are not served yet, calls get 501"
             findings.warnings.append(Complaint(route.where, text))
     if not any(listener.routes for bind in binds for listener in bind.listeners):

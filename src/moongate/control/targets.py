@@ -13,7 +13,7 @@ from moongate.control.nodes import Loc
 from moongate.control.schema.addresses import Address, parse_host, parse_url
 from moongate.control.schema.backend import Reach
 from moongate.control.schema.binds import HostEntry
-from moongate.model.snapshot import ClientTls, Route, Target, Timeouts, Transport
+from moongate.model.snapshot import ClientTls, Command, Route, Target, Timeouts, Transport
 from moongate.policies.headers import HeaderModifier
 
 # A shorter limit is most likely a number of seconds.
@@ -85,7 +85,10 @@ def with_secrets(route: Route) -> Route:
 
 def route_secrets(route: Route) -> Iterator[str]:
     """Everything towards the backend that must not appear in a log: credentials whole, and without their scheme."""
-    pairs = list(route.target.headers)
+    target = route.target
+    if isinstance(target, Command):
+        yield from (value for name, value in target.env if _SECRET_PARAMETER.search(name))
+    pairs = list(target.headers) if isinstance(target, Target) else []
     for policy in route.policies:
         if isinstance(policy, HeaderModifier) and policy.direction == "request":
             pairs += [*policy.add, *policy.set]
@@ -97,7 +100,7 @@ def route_secrets(route: Route) -> Iterator[str]:
                 yield credential.strip()
             if scheme.lower() == "basic":
                 yield from _password(credential)
-    for name, value in parse_qsl(route.target.path.partition("?")[2]):
+    for name, value in parse_qsl(target.path.partition("?")[2]) if isinstance(target, Target) else ():
         if _SECRET_PARAMETER.search(name):
             yield value
 

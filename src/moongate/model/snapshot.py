@@ -110,6 +110,51 @@ class Target:
         return path if same and location and path.isascii() and path.isprintable() and " " not in path else None
 
 
+class Isolation(StrEnum):
+    """Who shares a process of a hosted server. SESSION: nobody (clients without sessions: per principal)."""
+
+    SESSION = "session"
+    PRINCIPAL = "principal"
+    SHARED = "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLimits:
+    """What each process of a hosted server may use (setrlimit); None: what the gateway itself may.
+
+    `memory` is bytes of private memory (RLIMIT_DATA), `cpu_seconds` processor time.
+    """
+
+    memory: int | None = None
+    open_files: int | None = None
+    cpu_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A local server that the gateway runs and speaks to over stdio. `argv` reaches it as it is, without a shell.
+
+    `env` adds to the gateway's environment without the variables in `withheld` and those that begin with `MOONGATE_`;
+    with `clear_env` it is all there is. `cwd` None: the gateway's. `start_seconds` bounds a start up to the answer to
+    initialize, `idle_seconds` how long an unused process is kept, `max_processes` how many there may be at once.
+    `line_bytes`: the longest message that the server may write.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    cwd: str | None = None
+    clear_env: bool = False
+    withheld: frozenset[str] = frozenset()
+    isolation: Isolation = Isolation.SESSION
+    timeouts: Timeouts = Timeouts()
+    start_seconds: float = 60.0
+    idle_seconds: float = 1800.0
+    max_processes: int = 32
+    line_bytes: int = 64 * MIB
+    limits: ProcessLimits = ProcessLimits()
+
+
 class PathKind(StrEnum):
     """How a path is compared; the order is also the order of precedence."""
 
@@ -161,7 +206,7 @@ class Route:
     key: str
     name: str
     matches: tuple[Match, ...]
-    target: Target
+    target: Target | Command
     policies: tuple[PolicyConfig, ...] = ()
     auth: bool = False
     body_bytes: int = 64 * MIB
@@ -192,7 +237,10 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything the data plane needs. `hosts`: further names that `Host` may hold (lower-case, without port)."""
+    """Everything the data plane needs. `hosts`: further names that `Host` may hold (lower-case, without port).
+
+    `max_processes`: how many hosted servers may run at once, of all routes together.
+    """
 
     binds: tuple[Bind, ...]
     tokens: tuple[TokenEntry, ...] = ()
@@ -200,5 +248,6 @@ class Snapshot:
     prefix: str = "/mcp"
     public_url: str | None = None
     hosts: frozenset[str] = frozenset()
+    max_processes: int = 256
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     warnings: tuple[str, ...] = ()

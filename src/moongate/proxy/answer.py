@@ -113,7 +113,7 @@ def whole_answer(call: Call, reply: Reply, head: ResponseHead) -> Callable[[], N
     reply.release()
     call.exchange.bytes_out = len(body)
     connection = call.connection
-    return partial(connection.answer, connection.frame(200, call.lines(head), len(body)), body)
+    return partial(connection.answer, connection.frame(200, call.answer_lines(head), len(body)), body)
 
 
 def _check_events(call: Call, body: bytes) -> bool:
@@ -161,14 +161,14 @@ async def relay_body(call: Call, reply: Reply, head: ResponseHead) -> None:
 def _answer_whole(call: Call, head: ResponseHead, body: bytes) -> None:
     connection = call.connection
     call.exchange.bytes_out = len(body)
-    framed = connection.frame(head.status, call.lines(head), len(body))
+    framed = connection.frame(head.status, call.answer_lines(head), len(body))
     call.admission.plan.commit(call.record(), partial(connection.answer, framed, body))
 
 
 async def _relay_pieces(call: Call, reply: Reply, head: ResponseHead, piece: bytes, body: Pieces) -> None:
     connection, exchange = call.connection, call.exchange
     length = None if b"content-encoding" in head.fields else head.length
-    connection.begin(connection.frame(head.status, call.lines(head), length))
+    connection.begin(connection.frame(head.status, call.answer_lines(head), length))
     first = piece[:_WINDOW]
     last = b""
     while piece:

@@ -58,10 +58,11 @@ class Passed(NamedTuple):
 class Call:
     """One request after its admission. `expects`: an answer is due. `batch`: the elements of an array.
 
-    `taken`: what was read of the answer already by somebody who then could not use it.
+    `taken`: what was read of the answer already by somebody who then could not use it. To an upstream it is a
+    `base.Request`.
     """
 
-    __slots__ = ("admission", "batch", "connection", "exchange", "expects", "message", "modern", "taken")
+    __slots__ = ("admission", "batch", "body", "connection", "exchange", "expects", "message", "modern", "taken")
 
     def __init__(self, connection: ServerConnection, exchange: Exchange, admission: Admission) -> None:
         self.connection = connection
@@ -71,12 +72,49 @@ class Call:
         self.expects = False
         self.message: Envelope | None = None
         self.batch: tuple[Envelope, ...] = ()
+        self.body: bytes | None = None
         self.taken = b""
 
     @property
     def route(self) -> RoutePlan:
         """The route it takes."""
         return self.admission.route
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.exchange.method
+
+    @property
+    def lines(self) -> bytes:
+        """The header lines that go to the backend."""
+        return self.admission.lines
+
+    @property
+    def principal(self) -> str:
+        """What binds sessions to the caller."""
+        return self.exchange.principal.key
+
+    @property
+    def session(self) -> bytes | None:
+        """The backend's own session id."""
+        return None if self.admission.session is None else self.admission.session.upstream
+
+    @property
+    def revision(self) -> str:
+        """The revision that was negotiated, or that the request names."""
+        return self.exchange.revision
+
+    @property
+    def events(self) -> bool:
+        """Whether the client takes an event stream."""
+        accept = self.exchange.fields.get(b"accept", b"*/*")
+        return EVENT_STREAM in accept or b"*/*" in accept
+
+    @property
+    def last_event_id(self) -> bytes | None:
+        """Where the client resumes a stream."""
+        return self.exchange.fields.get(b"last-event-id")
 
     @property
     def initializing(self) -> bool:
@@ -97,7 +135,7 @@ class Call:
             known = head.memo.value = Passed(lines, media == JSON, media == EVENT_STREAM)
         return known
 
-    def lines(self, head: ResponseHead) -> bytes:
+    def answer_lines(self, head: ResponseHead) -> bytes:
         """The header lines of the answer: what passes (`memo` may remember it), the request id, the client's own
         session id.
         """

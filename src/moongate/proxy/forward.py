@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from moongate.model.snapshot import Target
+from moongate.model.snapshot import Command, Target
 from moongate.policies.headers import HeaderModifier
 from moongate.wire.messages import Head, RequestHead
 
@@ -92,9 +92,9 @@ def header_lines(fields: tuple[tuple[str, str], ...]) -> bytes:
 class RequestHeaders:
     """What the requests of one route carry to its target. `fixed` is the same for all of them."""
 
-    def __init__(self, target: Target, modifiers: tuple[HeaderModifier, ...], extra: tuple[str, ...]) -> None:
-        added: list[tuple[str, str]] = list(target.headers)
-        stopped = {name.lower() for name, _ in target.headers}
+    def __init__(self, target: Target | Command, modifiers: tuple[HeaderModifier, ...], extra: tuple[str, ...]) -> None:
+        added: list[tuple[str, str]] = list(target.headers) if isinstance(target, Target) else []
+        stopped = {name.lower() for name, _ in added}
         for modifier in modifiers:
             gone = {name.lower() for name in modifier.remove} | {name.lower() for name, _ in modifier.set}
             stopped |= gone
@@ -126,14 +126,13 @@ class RequestHeaders:
 class ResponseHeaders:
     """What the answers of one route carry to clients."""
 
-    def __init__(self, target: Target, modifiers: tuple[HeaderModifier, ...], secrets: frozenset[str]) -> None:
-        host = target.host
-        hidden = {target.authority, *secrets}
-        patterns = [re.escape(text.encode()) for text in hidden if text]
-        patterns.append(rb"(?<![\w.-])" + re.escape(host.encode()) + rb"(?![\w-])")  # a name without dots is a word
-        if target.port >= FIRST_TELLING_PORT:  # whatever address stands before it: the one behind a name, for example
-            patterns.append(b":%d(?![0-9])" % target.port)
-        self._hidden = re.compile(b"|".join(patterns), re.IGNORECASE)
+    def __init__(
+        self, target: Target | Command, modifiers: tuple[HeaderModifier, ...], secrets: frozenset[str]
+    ) -> None:
+        patterns = [re.escape(text.encode()) for text in secrets if text]
+        if isinstance(target, Target):
+            patterns += _address_patterns(target)
+        self._hidden = re.compile(b"|".join(patterns) if patterns else b"(?!)", re.IGNORECASE)
         self._removed: frozenset[bytes] = frozenset()
         self._added = b""
         self._known: dict[tuple[bytes, bytes], bytes] = {}
@@ -176,6 +175,15 @@ class ResponseHeaders:
     def tells(self, value: bytes) -> bool:
         """Whether a text holds the backend's address or a credential that it was sent."""
         return self._hidden.search(value) is not None
+
+
+def _address_patterns(target: Target) -> list[bytes]:
+    patterns = [re.escape(target.authority.encode())]
+    # A name without dots is a word.
+    patterns.append(rb"(?<![\w.-])" + re.escape(target.host.encode()) + rb"(?![\w-])")
+    if target.port >= FIRST_TELLING_PORT:  # whatever address stands before it: the one behind a name, for example
+        patterns.append(b":%d(?![0-9])" % target.port)
+    return patterns
 
 
 def media_type(fields: Mapping[bytes, bytes]) -> bytes:

@@ -19,7 +19,7 @@ from moongate.audit.record import encode, facts
 from moongate.audit.redact import RedactingFormatter
 from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
 from moongate.model.exchange import Exchange
-from moongate.model.snapshot import Transport
+from moongate.model.snapshot import Target, Transport
 from moongate.policies.base import Verdict
 from moongate.policies.host import split_authority
 from moongate.policies.pipeline import judge_head
@@ -180,20 +180,20 @@ class DataPlane:
 
     async def _forward(self, call: Call) -> None:
         admission, connection, method = call.admission, call.connection, call.exchange.method
-        body: bytes | None = None
         if method == "POST":
             limit = admission.route.route.body_bytes
             body = connection.body_now(limit)
             if body is None:
                 body = await connection.read_body(limit)
+            call.body = body
             call.exchange.bytes_in = len(body)
             depth = admission.plan.snapshot.limits.json_depth
             big = len(body) > _INLINE_JUDGING
             self._note(call, await asyncio.to_thread(parse, body, depth) if big else parse(body, depth))
         upstream = admission.route.upstream
-        reply = upstream.send_now(method, admission.lines, body)
+        reply = upstream.send_now(call)
         if reply is None:
-            reply = await upstream.send(method, admission.lines, body)
+            reply = await upstream.send(call)
         if method == "GET":
             connection.on_drain = reply.cancel
         if call.modern or method == "GET":
@@ -203,7 +203,7 @@ class DataPlane:
         try:
             response = await reply.head()
             if response.status in (307, 308):
-                reply, response = await self._redirected(call, reply, response, body)
+                reply, response = await self._redirected(call, reply, response)
             call.exchange.record_head(response.status)
             if reply.complete and (answer := whole_answer(call, reply, response)) is not None:
                 admission.plan.commit(call.record(), answer)
@@ -244,18 +244,17 @@ class DataPlane:
 
     # -- after the backend
 
-    async def _redirected(
-        self, call: Call, reply: Reply, response: ResponseHead, body: bytes | None
-    ) -> tuple[Reply, ResponseHead]:
+    async def _redirected(self, call: Call, reply: Reply, response: ResponseHead) -> tuple[Reply, ResponseHead]:
         """Follow 307 and 308 once, on the same origin (RFC 9110 section 15.4): SDK servers ask so for a slash."""
         location = response.fields.get(b"location", b"")
-        path = call.route.route.target.local_path(location.decode("latin-1"))
+        target = call.route.route.target
+        path = target.local_path(location.decode("latin-1")) if isinstance(target, Target) else None
         reply.cancel()
         if path is None:
             raise UpstreamError(
                 FailureClass.UPSTREAM_PROTOCOL, f"the backend redirects ({response.status}) to elsewhere"
             )
-        following = await call.route.upstream.send(call.exchange.method, call.admission.lines, body, path)
+        following = await call.route.upstream.send(call, path)
         if call.modern or call.exchange.method == "GET":
             call.connection.on_gone = following.cancel
             if call.connection.gone:
@@ -350,7 +349,8 @@ def _check_door(door: Door, route: RoutePlan, request: RequestHead) -> None:
             text = "messages are not posted to an SSE address"
             raise Refusal(FailureClass.UNSUPPORTED, text, status=405, headers=((b"allow", b"GET"),))
         raise Refusal(FailureClass.UNSUPPORTED, "HTTP+SSE is not served yet", status=501)
-    if route.route.target.transport is Transport.SSE:
+    target = route.route.target
+    if isinstance(target, Target) and target.transport is Transport.SSE:
         raise Refusal(FailureClass.UNSUPPORTED, "HTTP+SSE backends are not served yet", status=501)
     if request.method not in _METHODS:
         raise Refusal(FailureClass.UNSUPPORTED, f"method {request.method}", status=405, headers=_ALLOW)

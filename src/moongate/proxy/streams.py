@@ -186,7 +186,7 @@ class EventRelay:
         if not self._begun:
             self._begun = True
             connection = self._call.connection
-            connection.begin(connection.frame(self._head.status, self._call.lines(self._head), None))
+            connection.begin(connection.frame(self._head.status, self._call.answer_lines(self._head), None))
 
     def _send(self, data: bytes) -> None:
         call = self._call

@@ -11,6 +11,7 @@ import ssl
 
 from moongate.errors import FailureClass, UpstreamError
 from moongate.model.snapshot import Target
+from moongate.upstreams.base import Request
 from moongate.upstreams.proxies import Proxy
 from moongate.wire.client import Origin, Pool, UpstreamConnection
 from moongate.wire.deadlines import NEVER, Deadlines
@@ -110,16 +111,19 @@ class HttpUpstream:
     def _line(self, method: str, path: str) -> bytes:
         return b"%b %b%b HTTP/1.1\r\n%b" % (method.encode(), self._absolute, path.encode("ascii"), self._fixed)
 
-    def send_now(self, method: str, lines: bytes, body: bytes | None) -> HttpReply | None:
+    def send_now(self, request: Request) -> HttpReply | None:
         """See `base.Upstream`."""
         connection = self._pool.idle()
-        return None if connection is None else self._start(connection, self._starts[method], lines, body)
+        if connection is None:
+            return None
+        return self._start(connection, self._starts[request.method], request.lines, request.body)
 
-    async def send(self, method: str, lines: bytes, body: bytes | None, path: str | None = None) -> HttpReply:
+    async def send(self, request: Request, path: str | None = None) -> HttpReply:
         """See `base.Upstream`."""
+        method = request.method
         start = self._starts[method] if path is None else self._line(method, path)
         connection = self._pool.idle() or await self._pool.connect()
-        return self._start(connection, start, lines, body)
+        return self._start(connection, start, request.lines, request.body)
 
     def _start(self, connection: UpstreamConnection, start: bytes, lines: bytes, body: bytes | None) -> HttpReply:
         if body is None:
