@@ -68,12 +68,16 @@ class Refusal(MoongateError):
 
 
 class UpstreamError(MoongateError):
-    """The backend, or the way to it, failed. `detail` names what happened for the operator."""
+    """The backend, or the way to it, failed. `detail` names what happened for the operator.
 
-    def __init__(self, failure: FailureClass, detail: str) -> None:
+    `final`: a client need not come back to resume what was broken off.
+    """
+
+    def __init__(self, failure: FailureClass, detail: str, *, final: bool = False) -> None:
         super().__init__(detail)
         self.failure = failure
         self.detail = detail
+        self.final = final
 
 
 class ClientClosed(MoongateError):

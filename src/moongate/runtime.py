@@ -31,8 +31,12 @@ from moongate.proxy.handle import DataPlane
 from moongate.proxy.plan import Plan, build_plan
 from moongate.proxy.sessions import SealedSessions
 from moongate.tasks import Tasks
+from moongate.upstreams.base import Upstream
+from moongate.upstreams.bridge import Bridge, BridgeOptions
 from moongate.upstreams.http import HttpUpstream
+from moongate.upstreams.processes import Processes
 from moongate.upstreams.proxies import choose_proxy
+from moongate.upstreams.stdio import StdioOpener
 from moongate.wire.deadlines import Deadlines
 from moongate.wire.server import Server
 from moongate.wire.tls import Certificates, client_context
@@ -81,10 +85,13 @@ class Runtime:
         self.binds: dict[int, OpenBind] = {}
         self.plane: DataPlane
         self.journal: Journal
+        self.processes: Processes
         self.tasks = Tasks("runtime")
         self._deadlines: Deadlines
         self._sessions: SealedSessions
         self._contexts: dict[tuple[str | None, str | None, str | None], ssl.SSLContext] = {}
+        # Sessions and processes outlive a reload that does not concern them.
+        self._bridges: dict[tuple[str, Command], Bridge] = {}
 
     async def start(self, snapshot: Snapshot) -> None:
         """Listen. Raises StartError."""
@@ -95,6 +102,7 @@ class Runtime:
         except OSError as error:
             msg = f"{self.data_dir / 'journal'}: cannot be written: {error.strerror}; choose another --data-dir"
             raise StartError(msg) from None
+        self.processes = Processes(snapshot.max_processes, self.tasks)
         self.plane = DataPlane(self._plan(snapshot), self._deadlines)
         RedactingFormatter.redactor = Redactor(snapshot.secrets)
         await self._listen(snapshot)
@@ -107,7 +115,9 @@ class Runtime:
         RedactingFormatter.redactor = Redactor(snapshot.secrets | before.snapshot.secrets)
         await self._listen(snapshot)
         self.plane.plan = plan
-        before.close()
+        before.close(kept=plan.upstreams)
+        self._bridges = {key: bridge for key, bridge in self._bridges.items() if not bridge.closed}
+        self.processes.max_processes = snapshot.max_processes
 
     def refresh(self) -> None:
         """Read certificates again that have changed on disk."""
@@ -125,8 +135,9 @@ class Runtime:
         for bind in self.binds.values():
             bind.close_sockets()
         await asyncio.gather(*(bind.server.close(seconds) for bind in self.binds.values()))
-        await self.tasks.close()
         self.plane.plan.close()
+        await self.processes.close()
+        await self.tasks.close()
         self.journal.close()
 
     @property
@@ -158,11 +169,10 @@ class Runtime:
     def _plan(self, snapshot: Snapshot) -> Plan:
         return build_plan(snapshot, self._connect, self._sessions, self.journal.commit)
 
-    def _connect(self, route: Route, lines: bytes) -> HttpUpstream:
+    def _connect(self, route: Route, lines: bytes) -> Upstream:
         target = route.target
         if isinstance(target, Command):
-            message = "hosted servers are not run yet"
-            raise StartError(message)
+            return self._host(route, target)
         context = None
         if target.scheme == "https":
             tls = target.tls
@@ -172,6 +182,23 @@ class Runtime:
             context = self._contexts[key]
         proxy = choose_proxy(target.scheme, target.host, target.port, self.environ)
         return HttpUpstream(target, self._deadlines, context, proxy, lines)
+
+    def _host(self, route: Route, command: Command) -> Bridge:
+        bridge = self._bridges.get((route.key, command))
+        if bridge is not None and not bridge.closed:
+            bridge.renew()
+            return bridge
+        opener = StdioOpener(command, self.processes, self.environ, RedactingFormatter.redactor.clean)
+        options = BridgeOptions(
+            name=route.name,
+            isolation=command.isolation,
+            timeouts=command.timeouts,
+            start_seconds=command.start_seconds,
+            idle_seconds=command.idle_seconds,
+            max_conversations=command.max_processes,
+        )
+        bridge = self._bridges[route.key, command] = Bridge(opener, options, self._deadlines, self.tasks)
+        return bridge
 
     async def _listen(self, snapshot: Snapshot) -> None:
         wanted = {bind.port: bind for bind in snapshot.binds}

@@ -13,7 +13,7 @@ from pathlib import Path
 from moongate.control.compile import CompileOptions, compile_documents
 from moongate.control.files import load_texts
 from moongate.errors import ConfigError
-from moongate.model.snapshot import Limits, Match, Route, Snapshot, Target
+from moongate.model.snapshot import Command, Limits, Match, ProcessLimits, Route, Snapshot, Target
 from moongate.policies.headers import HeaderModifier
 
 CASES = Path(__file__).with_name("cases")
@@ -79,6 +79,8 @@ def render(snapshot: Snapshot) -> Iterator[str]:
         yield f"public url {snapshot.public_url}"
     if snapshot.hosts:
         yield f"hosts {' '.join(sorted(snapshot.hosts))}"
+    if snapshot.max_processes != Snapshot(()).max_processes:
+        yield f"at most {snapshot.max_processes} processes"
     if snapshot.secrets:
         yield f"secrets {' | '.join(sorted(snapshot.secrets))}"
     yield from (f"warning {warning}" for warning in snapshot.warnings)
@@ -90,6 +92,8 @@ def _route(route: Route) -> Iterator[str]:
     for match in route.matches:
         yield f"  when {_match(match)}"
     yield from (f"  {line}" for line in _target(route.target))
+    if isinstance(route.target, Command) and route.secrets:
+        yield f"  secrets {' | '.join(sorted(route.secrets))}"
     for policy in route.policies:
         if isinstance(policy, HeaderModifier):
             yield f"  {policy.direction} headers: remove {policy.remove} set {policy.set} add {policy.add}"
@@ -107,7 +111,23 @@ def _match(match: Match) -> str:
     return ", ".join(words)
 
 
-def _target(target: Target) -> Iterator[str]:
+def _command(command: Command) -> Iterator[str]:
+    folder = "" if command.cwd is None else f" in {command.cwd}"
+    yield f"to {command.name} ({command.isolation}) from {command.where}: {list(command.argv)}{folder}"
+    answer, silence = command.timeouts.first_byte, command.timeouts.silence
+    yield f"  waits {command.start_seconds:g} s to start, {answer:g} s to answer, {silence:g} s in silence"
+    yield f"  kept {command.idle_seconds:g} s, at most {command.max_processes}, lines up to {command.line_bytes}"
+    if command.limits != ProcessLimits():
+        yield f"  {command.limits}"
+    withheld = f" without {' '.join(sorted(command.withheld))}" if command.withheld else ""
+    yield f"  variables: {'none' if command.clear_env else 'inherited' + withheld}"
+    yield from (f"  variable {name}={value}" for name, value in command.env)
+
+
+def _target(target: Target | Command) -> Iterator[str]:
+    if isinstance(target, Command):
+        yield from _command(target)
+        return
     address = f"{target.scheme}://{target.authority}{target.path}"
     yield f"to {target.name} ({target.transport}): {address} at {target.host} port {target.port}"
     connect, answer, silence = target.timeouts.connect, target.timeouts.first_byte, target.timeouts.silence

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from moongate.control.compile import SERVERS_LISTENER
-from moongate.model.snapshot import Listener, PathKind, Route, Snapshot
+from moongate.model.snapshot import Command, Isolation, Listener, PathKind, Route, Snapshot
 
 # Who listens everywhere is reached at loopback, whatever else reaches it.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
+
+_PROCESSES = {
+    Isolation.SESSION: "a process for each session",
+    Isolation.PRINCIPAL: "a process for each caller",
+    Isolation.SHARED: "one process for all",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,12 @@ class RouteAddress:
 
     route: Route
     url: str
+
+    @property
+    def processes(self) -> str:
+        """How many processes a hosted server has, in words; empty for a server that is reached over the network."""
+        target = self.route.target
+        return _PROCESSES[target.isolation] if isinstance(target, Command) else ""
 
 
 def route_addresses(snapshot: Snapshot, ports: Mapping[int, int] | None = None) -> tuple[RouteAddress, ...]:

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from moongate.control.findings import Findings
+from moongate.control.hosted import build_command, inserted_secrets, refuse_http_keys
 from moongate.control.nodes import Loc
 from moongate.control.policies import Defaults, judge_browser, keepalive, needs_token, route_policies
 from moongate.control.schema.backend import Policies, ServedTls
-from moongate.control.schema.binds import BindEntry, ListenerEntry, MatchEntry, RouteEntry, ValueChoice
-from moongate.control.targets import build_target, host_address
-from moongate.model.snapshot import Bind, Listener, Match, PathKind, PathMatch, Route, ServerTls, Transport, ValueMatch
+from moongate.control.schema.binds import BindEntry, ListenerEntry, MatchEntry, RouteEntry, TargetEntry, ValueChoice
+from moongate.control.targets import build_target, build_timeouts, host_address
+from moongate.model.snapshot import (
+    Bind,
+    Command,
+    Listener,
+    Match,
+    PathKind,
+    PathMatch,
+    Route,
+    ServerTls,
+    Target,
+    Transport,
+    ValueMatch,
+)
 
 # A route, the names of `Host` that it is for (None: those of its listener), and where it was written.
 _Placed = tuple[Route, list[str] | None, Loc]
@@ -127,30 +140,39 @@ def _route(entry: RouteEntry, loc: Loc, defaults: Defaults, findings: Findings) 
     policies = entry.policies or Policies()
     written = entry.backends[0].mcp.targets[0]
     target_loc = (*loc, "backends", 0, "mcp", "targets", 0)
-    where = written.mcp or written.sse
-    if where is None:  # the schema lets exactly one of the two through
-        message = "a target without an address passed the schema"
-        raise AssertionError(message)
     judge_browser(policies, defaults, findings, (*loc, "policies"))
+    if written.stdio is not None:
+        refuse_http_keys(written, policies, (findings, target_loc, (*loc, "policies")))
     name = entry.name or written.name
     return Route(
         key=name,
         name=name,
         matches=tuple(_match(match) for match in entry.matches or ()) or (Match(),),
-        target=build_target(
-            written.name,
-            host_address(where, tls=written.tls is not None),
-            Transport.STREAMABLE_HTTP if written.mcp else Transport.SSE,
-            written,
-            (findings, target_loc),
-        ),
+        target=_target(written, defaults, (findings, target_loc)),
         policies=route_policies(policies),
         auth=needs_token(policies, defaults, findings, (*loc, "policies")),
         body_bytes=defaults.body_bytes,
         keepalive=keepalive(policies, defaults),
         forward_headers=tuple(policies.forward_headers or ()),
+        secrets=frozenset() if written.stdio is None else inserted_secrets(findings, (*target_loc, "stdio")),
         where=str(findings.place(loc)),
     )
+
+
+def _target(written: TargetEntry, defaults: Defaults, at: tuple[Findings, Loc]) -> Target | Command:
+    findings, loc = at
+    if written.stdio is not None:
+        timeouts = build_timeouts(written, at)
+        program = (*loc, "stdio", "cmd")
+        return build_command(
+            written.name, written.stdio.cmd, written.stdio, timeouts, defaults.body_bytes, (findings, program)
+        )
+    where = written.mcp or written.sse
+    if where is None:  # the schema lets exactly one of the three through
+        message = "a target without an address passed the schema"
+        raise AssertionError(message)
+    transport = Transport.STREAMABLE_HTTP if written.mcp else Transport.SSE
+    return build_target(written.name, host_address(where, tls=written.tls is not None), transport, written, at)
 
 
 def _match(entry: MatchEntry) -> Match:

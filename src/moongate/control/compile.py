@@ -18,7 +18,7 @@ from moongate.control.servers import server_routes
 from moongate.control.settings import defaults, known_names, limits, tokens
 from moongate.control.targets import MIN_SECRET, with_secrets
 from moongate.errors import Complaint, ConfigError
-from moongate.model.snapshot import Bind, Listener, ServerTls, Snapshot, Target, Transport
+from moongate.model.snapshot import Bind, Listener, ServerTls, Snapshot
 
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_PORT = 8000
@@ -93,6 +93,7 @@ def _snapshot(
         prefix=gateway.prefix,
         public_url=gateway.public_url,
         hosts=frozenset(gateway.hosts or ()),
+        max_processes=gateway.max_processes,
         secrets=_secrets(document, named),
         warnings=tuple(str(warning) for warning in _in_order(findings.warnings, paths)),
     )
@@ -170,12 +171,6 @@ def _warn(document: Document, binds: tuple[Bind, ...], findings: Findings) -> No
         findings.warn(("gateway", "trustedProxies"), "checked, but not used yet: no X-Forwarded-* header counts")
     if document.console is not None:
         findings.warn(("console",), "checked, but there is no console yet")
-    for route in {
-        route.key: route for bind in binds for listener in bind.listeners for route in listener.routes
-    }.values():
-        if isinstance(route.target, Target) and route.target.transport is Transport.SSE:
-            text = f"{route.name}: HTTP+SSE backends are not served yet, calls get 501"
-            findings.warnings.append(Complaint(route.where, text))
     if not any(listener.routes for bind in binds for listener in bind.listeners):
         findings.warn(("mcpServers",), "there is no instance: every request is answered 404")
 

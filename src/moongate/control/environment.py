@@ -12,6 +12,18 @@ from moongate.errors import Complaint
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
+# What every program may know; these are not secrets, and few programs run without them.
+_ORDINARY = frozenset(
+    {"HOME", "HOSTNAME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "PWD", "SHELL", "TEMP", "TERM", "TMP", "TMPDIR", "TZ"}
+    | {"USER"}
+)
+_ORDINARY_BEGINNINGS = ("LC_", "XDG_")
+
+
+def is_ordinary(name: str) -> bool:
+    """Whether a variable is one of those that describe the user and the machine, and is nobody's secret."""
+    return name in _ORDINARY or name.startswith(_ORDINARY_BEGINNINGS)
+
 
 def expand(root: Node, env: Environment[str, str]) -> list[Complaint]:
     """Replace every reference below `root`, in place; the complaints are about unset and malformed ones."""
@@ -50,6 +62,7 @@ def _expand_scalar(scalar: Scalar, text: str, env: Environment[str, str]) -> lis
     whole = _REFERENCE.fullmatch(text) is not None and text != "$${"
     scalar.value = _REFERENCE.sub(substitute, text)
     scalar.references = tuple(dict.fromkeys(names))
+    scalar.inserted = tuple((name, env[name]) for name in scalar.references if name in env)
     scalar.whole = whole
     scalar.broken = bool(problems)
     return [Complaint(str(scalar.place), problem) for problem in dict.fromkeys(problems)]

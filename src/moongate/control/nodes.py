@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 Loc = tuple[int | str, ...]
 
@@ -17,23 +17,23 @@ SECRET_KEYS = frozenset({"headers", "token", "sha256", "add", "set", "env", "arg
 # The keys that hold addresses: a user, password or query in them is cut off before they are shown.
 ADDRESS_KEYS = frozenset({"url", "host", "publicUrl"})
 SHOWN_LENGTH = 60
-_KEY_HEAD = re.compile(r"[^\s:\x00-\x20\x7f-\x9f]{0,60}")
+_KEY_HEAD = re.compile(r"[^\s:=\x00-\x20\x7f-\x9f]{0,60}")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something was written; lines count from 1."""
+    """Where something was written; lines count from 1 (0: there are none, it was not a file)."""
 
     file: str
     line: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 @dataclass(slots=True)
 class Scalar:
-    """One value. `references` are the environment variables that it was made from.
+    """One value. `references` are the environment variables that it was made from; `inserted`: with what they held.
 
     `whole`: the text was exactly one reference, and may become a number or a boolean. `broken`: a complaint about the
     value was already made, so that its text means nothing.
@@ -42,6 +42,7 @@ class Scalar:
     value: str | int | float | bool | None
     place: Place
     references: tuple[str, ...] = ()
+    inserted: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     whole: bool = False
     broken: bool = False
 
@@ -127,6 +128,18 @@ def broken(node: Node, loc: Loc = ()) -> Iterator[Loc]:
         yield loc
 
 
+def scalars(node: Node) -> Iterator[Scalar]:
+    """Every value below a node, itself included."""
+    if isinstance(node, Mapping):
+        for entry in node.entries.values():
+            yield from scalars(entry.node)
+    elif isinstance(node, Sequence):
+        for item in node.items:
+            yield from scalars(item)
+    else:
+        yield node
+
+
 def dotted(loc: Loc) -> str:
     """A path as operators read it: `binds[0].listeners[1].hostname`."""
     text = ""
@@ -139,7 +152,9 @@ def dotted(loc: Loc) -> str:
 
 
 def cut_key(key: str) -> str:
-    """A key as it may be shown: up to a colon, for someone may have written `Authorization: Bearer ...` as one key."""
+    """A key as it may be shown: up to a colon or `=`, for someone may have written `Authorization: Bearer ...` or
+    `KEY=...` as one key.
+    """
     head = _KEY_HEAD.match(key)
     return key if head and head.group() == key else (head.group() if head else "") + "..."
 

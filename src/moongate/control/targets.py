@@ -9,6 +9,7 @@ from dataclasses import replace
 from urllib.parse import parse_qsl
 
 from moongate.control.findings import Findings
+from moongate.control.hosted import command_secrets
 from moongate.control.nodes import Loc
 from moongate.control.schema.addresses import Address, parse_host, parse_url
 from moongate.control.schema.backend import Reach
@@ -44,11 +45,6 @@ def build_target(name: str, address: Address, transport: Transport, reach: Reach
                 "them",
             )
         headers.append(("Authorization", address.basic))
-    if reach.timeout < SUSPICIOUS_MS:
-        findings.warn(
-            (*loc, "timeout"), f"{findings.found((*loc, 'timeout'))} is milliseconds: hardly any server answers so fast"
-        )
-    first_byte = reach.timeout / 1000
     return Target(
         name=name,
         scheme=address.scheme,
@@ -57,12 +53,23 @@ def build_target(name: str, address: Address, transport: Transport, reach: Reach
         path=address.path,
         transport=transport,
         headers=tuple(headers),
-        timeouts=Timeouts(
-            connect=min(Timeouts().connect, first_byte),
-            first_byte=first_byte,
-            silence=reach.sse_read_timeout / 1000,
-        ),
+        timeouts=build_timeouts(reach, at),
         tls=_client_tls(address, reach, findings, loc),
+    )
+
+
+def build_timeouts(reach: Reach, at: tuple[Findings, Loc]) -> Timeouts:
+    """`at`: where complaints go, and the path of the block that `reach` was written in."""
+    findings, loc = at
+    if reach.timeout < SUSPICIOUS_MS:
+        findings.warn(
+            (*loc, "timeout"), f"{findings.found((*loc, 'timeout'))} is milliseconds: hardly any server answers so fast"
+        )
+    first_byte = reach.timeout / 1000
+    return Timeouts(
+        connect=min(Timeouts().connect, first_byte),
+        first_byte=first_byte,
+        silence=reach.sse_read_timeout / 1000,
     )
 
 
@@ -80,14 +87,15 @@ def _client_tls(address: Address, reach: Reach, findings: Findings, loc: Loc) ->
 
 def with_secrets(route: Route) -> Route:
     """The route, told what must not be echoed."""
-    return replace(route, secrets=frozenset(secret for secret in route_secrets(route) if len(secret) >= MIN_SECRET))
+    secrets = {*route.secrets, *route_secrets(route)}
+    return replace(route, secrets=frozenset(secret for secret in secrets if len(secret) >= MIN_SECRET))
 
 
 def route_secrets(route: Route) -> Iterator[str]:
     """Everything towards the backend that must not appear in a log: credentials whole, and without their scheme."""
     target = route.target
     if isinstance(target, Command):
-        yield from (value for name, value in target.env if _SECRET_PARAMETER.search(name))
+        yield from command_secrets(target)
     pairs = list(target.headers) if isinstance(target, Target) else []
     for policy in route.policies:
         if isinstance(policy, HeaderModifier) and policy.direction == "request":

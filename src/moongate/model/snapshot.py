@@ -137,7 +137,7 @@ class Command:
     `env` adds to the gateway's environment without the variables in `withheld` and those that begin with `MOONGATE_`;
     with `clear_env` it is all there is. `cwd` None: the gateway's. `start_seconds` bounds a start up to the answer to
     initialize, `idle_seconds` how long an unused process is kept, `max_processes` how many there may be at once.
-    `line_bytes`: the longest message that the server may write.
+    `line_bytes`: the longest message that the server may write. `where` is file:line of the program.
     """
 
     name: str
@@ -153,6 +153,7 @@ class Command:
     max_processes: int = 32
     line_bytes: int = 64 * MIB
     limits: ProcessLimits = ProcessLimits()
+    where: str = field(default="", compare=False)
 
 
 class PathKind(StrEnum):

@@ -44,10 +44,11 @@ class Plan:
     binds: dict[int, Hosts[Router[RoutePlan]]]
     upstreams: tuple[Upstream, ...]
 
-    def close(self) -> None:
-        """Let its upstreams go; requests in flight keep their connections until they are done."""
+    def close(self, kept: tuple[Upstream, ...] = ()) -> None:
+        """Let its upstreams go, but those in `kept`; requests in flight keep their connections until they are done."""
         for upstream in self.upstreams:
-            upstream.close()
+            if not any(upstream is other for other in kept):
+                upstream.close()
 
 
 def build_plan(snapshot: Snapshot, connect: UpstreamFactory, sessions: Sessions, commit: Commit) -> Plan:

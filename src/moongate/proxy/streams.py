@@ -239,7 +239,7 @@ class EventRelay:
             raise error
         if self._partial:
             self._abort()
-        elif call.expects and not self._answered and not self._resumable:
+        elif call.expects and not self._answered and (error.final or not self._resumable):
             self._finish(encode_event(failure_body(call.exchange, error.failure)))
         else:
             self._finish()

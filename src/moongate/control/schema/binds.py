@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from moongate.control.schema.addresses import parse_host, parse_hostname, parse_url
 from moongate.control.schema.backend import Policies, Reach, ServedTls
 from moongate.control.schema.headers import FieldName
+from moongate.control.schema.hosted import Hosted, Program
 from moongate.control.schema.values import Count, Label, Name, Port, Strict, refusal
 
 _PATH = re.compile(r"/[!$&-;=@A-Z_a-z~%]*\Z")
@@ -163,23 +164,29 @@ class HostEntry(Strict):
         return value
 
 
+class StdioEntry(Hosted):
+    """A local server that the gateway runs and speaks to over stdio."""
+
+    cmd: Program = Field(
+        description="The program. A name is looked up on the PATH; a path is relative to `cwd`, without one to this "
+        "file."
+    )
+
+
 class TargetEntry(Reach):
-    """One MCP server. Exactly one of `mcp` and `sse`."""
+    """One MCP server. Exactly one of `mcp`, `sse` and `stdio`."""
 
     not_yet = frozenset({"openapi", "policies"})
 
     name: Name = Field(description="The target's name.")
     mcp: HostEntry | None = Field(None, description="A server that speaks streamable HTTP.")
     sse: HostEntry | None = Field(None, description="A server that speaks HTTP+SSE (2024-11-05).")
-    stdio: Any = Field(None, description="Hosted mode: not there yet.")
+    stdio: StdioEntry | None = Field(None, description="A local server that the gateway runs.")
 
     @model_validator(mode="before")
     @classmethod
     def _one(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "stdio" in data:
-            text = "hosted mode (a stdio target) is not there yet; give an mcp target that is reached over HTTP"
-            raise refusal(text, key="stdio")
-        return _exactly_one(cls, data, ("mcp", "sse"))
+        return _exactly_one(cls, data, ("mcp", "sse", "stdio"))
 
 
 class McpBackend(Strict):

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from moongate.control.schema.addresses import parse_host, parse_url
 from moongate.control.schema.backend import ServedTls, SomeNames
-from moongate.control.schema.values import Duration, Label, Strict, integer, refusal
-from moongate.model.snapshot import MIB, Limits
+from moongate.control.schema.values import Duration, Label, Strict, bounded, refusal
+from moongate.model.snapshot import MIB, Limits, Snapshot
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+\Z")
 _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
@@ -20,6 +20,7 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
 _DEFAULTS = Limits()
+MAX_PROCESSES = 100_000
 
 
 def parse_prefix(text: str) -> str:
@@ -98,16 +99,6 @@ def _expiry(value: object) -> str:
     return str(value)
 
 
-def _bounded(lowest: int, highest: int) -> Any:
-    def check(value: object) -> int:
-        number = integer(value)
-        if isinstance(number, int) and not isinstance(number, bool) and lowest <= number <= highest:
-            return number
-        raise refusal(f"must be a whole number from {lowest} to {highest}, found {{found}}")
-
-    return BeforeValidator(check, json_schema_input_type=int)
-
-
 Prefix = Annotated[str, AfterValidator(parse_prefix)]
 PublicUrl = Annotated[str, AfterValidator(parse_public_url), WithJsonSchema({"type": "string", "x-kind": "address"})]
 ListenHost = Annotated[str, AfterValidator(parse_listen_host)]
@@ -145,19 +136,19 @@ class TokenItem(Strict):
 class LimitsBlock(Strict):
     """What one client connection or request may cost."""
 
-    head_bytes: Annotated[int, _bounded(1024, MIB)] = Field(
+    head_bytes: Annotated[int, bounded(1024, MIB)] = Field(
         _DEFAULTS.head_bytes, description="Size of a request's head; more is 431."
     )
-    header_count: Annotated[int, _bounded(10, 10_000)] = Field(
+    header_count: Annotated[int, bounded(10, 10_000)] = Field(
         _DEFAULTS.header_count, description="Headers of a request; more is 431."
     )
-    body_bytes: Annotated[int, _bounded(1, 2**40)] = Field(
+    body_bytes: Annotated[int, bounded(1, 2**40)] = Field(
         _DEFAULTS.body_bytes, description="Size of a request's body; more is 413."
     )
-    json_depth: Annotated[int, _bounded(8, 512)] = Field(
+    json_depth: Annotated[int, bounded(8, 512)] = Field(
         _DEFAULTS.json_depth, description="Nesting of a JSON-RPC message; more is 400."
     )
-    connections: Annotated[int, _bounded(1, 1_000_000)] = Field(
+    connections: Annotated[int, bounded(1, 1_000_000)] = Field(
         _DEFAULTS.connections,
         description="Client connections at once; more are answered 503.",
     )
@@ -192,6 +183,10 @@ class GatewayBlock(Strict):
     keep_alive: Duration | None = Field(
         None,
         description="Interval of comment lines on quiet event streams. Without it: none are sent.",
+    )
+    max_processes: Annotated[int, bounded(1, MAX_PROCESSES)] = Field(
+        Snapshot(()).max_processes,
+        description="How many processes of hosted servers may run at once, of all instances together.",
     )
     tls: ServedTls | None = Field(
         None, description="The certificate of the port of `mcpServers`. Without it: plain HTTP."

@@ -16,6 +16,7 @@ from moongate.errors import Complaint
 
 # Keys of other programs' files, and what is meant here.
 _MEANT = {
+    "command": "cmd",
     "serverUrl": "url",
     "httpUrl": "url",
     "baseUrl": "url",
@@ -23,6 +24,10 @@ _MEANT = {
     "servers": "mcpServers",
     "mcp_servers": "mcpServers",
     "cmd": "command",
+    "environment": "env",
+    "arguments": "args",
+    "workingDirectory": "cwd",
+    "working_dir": "cwd",
     "connectTimeout": "timeout",
     "requestTimeout": "timeout",
 }

@@ -8,9 +8,11 @@ from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, fiel
 
 from moongate.control.schema.addresses import parse_url
 from moongate.control.schema.backend import Policies, Reach
+from moongate.control.schema.hosted import Hosted, Program
 from moongate.control.schema.values import Flag, boolean, refusal
 
 PROTOCOLS = ("sse", "streamable-http")
+STDIO = "stdio"
 _MEANT = {
     "http": "streamable-http",
     "https": "streamable-http",
@@ -19,15 +21,21 @@ _MEANT = {
     "streamable-http": "streamable-http",
     "sse": "sse",
 }
-_HOSTED_KEYS = ("command", "args", "env", "cwd", "envFile")
+_HOSTED_KEYS = (
+    "command",
+    "args",
+    "env",
+    "cwd",
+    "envFile",
+    *("clearEnv", "isolation", "startTime", "idleTime", "maxProcesses", "processLimits"),
+)
+_PROTOCOL_KEYS = ("type", "transport")
 
 MIXED = (
     "an entry with url is reached over the network (proxy mode), which cannot run a command (stdio); "
     "for hosted mode give command without url, otherwise keep url and remove this"
 )
-HOSTED = (
-    "hosted mode (running a command over stdio) is not there yet; give the url of a server that is reached over HTTP"
-)
+OVER_STDIO = "a server with a command is spoken to over stdio; write stdio, or remove this, found {found}"
 
 
 def _protocol(value: str) -> str:
@@ -42,21 +50,24 @@ def _url(value: str) -> str:
     return value
 
 
-Protocol = Annotated[str, AfterValidator(_protocol), WithJsonSchema({"type": "string", "enum": list(PROTOCOLS)})]
+Protocol = Annotated[str, AfterValidator(_protocol), WithJsonSchema({"type": "string", "enum": [*PROTOCOLS, STDIO]})]
 Ignored = Annotated[Any, WithJsonSchema({"x-kind": "anything"})]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "x-kind": "address"})]
 
 
-class ServerEntry(Reach, Policies):
-    """One MCP server, reachable at `<gateway prefix>/<name>`."""
+class ServerEntry(Reach, Policies, Hosted):
+    """One MCP server, reachable at `<gateway prefix>/<name>`: one with an address (`url`), or a local one that the
+    gateway runs (`command`).
+    """
 
     disabled: Flag = Field(default=False, description="`true`: the instance is left out.")
     enabled: Flag | None = Field(None, description="`false`: the instance is left out.")
-    command: str | None = Field(None, description="Hosted mode: not there yet.")
-    args: list[str] | None = Field(None, description="Hosted mode: not there yet.")
-    env: dict[str, str] | None = Field(None, description="Hosted mode: not there yet.")
-    cwd: str | None = Field(None, description="Hosted mode: not there yet.")
-    env_file: str | None = Field(None, description="Hosted mode: not there yet.")
+    command: Program | None = Field(
+        None,
+        description="Instead of `url`: the program of a local server that speaks over stdio. A name is looked up on "
+        "the PATH; a path is relative to `cwd`, without one to this file.",
+    )
+    env_file: str | None = Field(None, description="Of clients' files; refused: write the variables under `env`.")
     # Behind the keys that decide whether it is needed.
     url: Annotated[Url | None, Field(validate_default=True)] = Field(
         None,
@@ -65,7 +76,7 @@ class ServerEntry(Reach, Policies):
     type: Protocol | None = Field(
         None,
         description="How the server is spoken to. Without it: streamable HTTP first, HTTP+SSE if that answers 400, "
-        "404 or 405.",
+        "404 or 405. With a command there is only `stdio`, which need not be written.",
     )
     transport: Protocol | None = Field(None, description="The same as `type`.")
     name: Ignored = Field(None, description="Of clients' files; ignored. The entry's key is its name.")
@@ -78,18 +89,31 @@ class ServerEntry(Reach, Policies):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_stdio(cls, data: Any) -> Any:
-        """Before all else: the other complaints about an entry that cannot work anyway would only hide the reason."""
+    def _one_kind(cls, data: Any) -> Any:
+        """Before all else: the other complaints about an entry that is neither would only hide the reason."""
         if not isinstance(data, dict):
             return data
+        if data.get("url") is not None and data.get("command") == "":  # some programs write every key they know
+            data = {key: value for key, value in data.items() if key != "command"}
         hosted = [key for key in _HOSTED_KEYS if data.get(key)]
-        hosted += [key for key in ("type", "transport") if data.get(key) == "stdio"]
+        hosted += [key for key in _PROTOCOL_KEYS if data.get(key) == STDIO]
         if hosted and data.get("url") is not None:
             raise refusal(MIXED, key=hosted[0])
+        if not hosted and data.get("command") is None:
+            return data
         off = boolean(data.get("disabled")) is True or boolean(data.get("enabled")) is False
-        if hosted and not off:
-            raise refusal(HOSTED, key=hosted[0])
-        return {key: value for key, value in data.items() if key not in {"type", "transport"}} if hosted else data
+        other = [key for key in _PROTOCOL_KEYS if data.get(key) not in (None, STDIO)]
+        # A misspelt `command` is left to the unknown keys.
+        if (
+            not off
+            and data.get("command") is None
+            and set(data) <= {field.alias for field in cls.model_fields.values()}
+        ):
+            text = "is missing; write the program to run, such as npx, or the url of a server that is reached over HTTP"
+            raise refusal(text, key="command")
+        if not off and other:
+            raise refusal(OVER_STDIO, key=other[0])
+        return {key: value for key, value in data.items() if key not in _PROTOCOL_KEYS}
 
     @field_validator("enabled", mode="after")
     @classmethod
@@ -101,9 +125,10 @@ class ServerEntry(Reach, Policies):
     @field_validator("url", mode="after")
     @classmethod
     def _has_url(cls, value: str | None, info: ValidationInfo) -> str | None:
-        hosted = any(info.data.get(key) for key in ("command", "args", "env", "cwd", "env_file"))
-        if value is None and not hosted:
-            raise refusal("is missing; write the server's address, such as http://127.0.0.1:9000/mcp")
+        # What is not there was complained about.
+        if value is None and not any(info.data.get(key, True) for key in ("command", "args", "env", "cwd", "env_file")):
+            text = "is missing; write the server's address, such as http://127.0.0.1:9000/mcp, or a command to run"
+            raise refusal(text)
         return value
 
     @field_validator("transport", mode="after")

@@ -66,6 +66,18 @@ def _milliseconds(value: object) -> int:
     )
 
 
+def bounded(lowest: int, highest: int) -> Any:
+    """A whole number between two others, both included."""
+
+    def check(value: object) -> int:
+        number = integer(value)
+        if isinstance(number, int) and not isinstance(number, bool) and lowest <= number <= highest:
+            return number
+        raise refusal(f"must be a whole number from {lowest} to {highest}, found {{found}}")
+
+    return BeforeValidator(check, json_schema_input_type=int)
+
+
 def _duration(lowest: float) -> Callable[[object], str]:
     def check(value: object) -> str:
         if not isinstance(value, str):

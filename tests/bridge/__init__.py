@@ -1,0 +1,1 @@
+"""Hosted servers through the whole gateway: one conversation, many clients, nobody hears another."""
