@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from typing import Any
 
-TOOLS = ("echo", "progress", "log", "ask", "hold", "release", "crash", "changed", "whoami", "updated", "stray", "big")
+TOOLS = [
+    *("echo", "progress", "log", "ask", "hold", "release", "crash", "changed"),
+    *("whoami", "updated", "stray", "big", "spawn", "noise", "env"),
+]
 VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 
 # Questions of this server by their id: the request that waits for the answer. Requests that `hold` keeps.
@@ -16,10 +20,15 @@ held: list[Any] = []
 heard: list[Any] = []
 
 
+def write(said: str) -> None:
+    """Text, in UTF-8 whatever the environment says."""
+    sys.stdout.buffer.write(said.encode())
+    sys.stdout.buffer.flush()
+
+
 def send(message: dict[str, Any]) -> None:
     """One line."""
-    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":")) + "\n")
-    sys.stdout.flush()
+    write(json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":"), ensure_ascii=False) + "\n")
 
 
 def note(method: str, **params: object) -> None:
@@ -77,7 +86,17 @@ def call(request_id: object, params: dict[str, Any]) -> None:
         send({"id": None, "error": {"code": -32600, "message": "about nobody"}} if held else {"id": "x", "result": {}})
         text(request_id, "mine")
     elif name == "big":
-        text(request_id, "x" * int(arguments["size"]))
+        text(request_id, "x\u00e9" * (int(arguments["size"]) // 2))
+    elif name == "noise":
+        write("starting up...\r\n\r\n\n{not json}\n[\nWARN a\u00e9\n")
+        text(request_id, "heard through")
+    elif name == "env":
+        text(request_id, json.dumps({key: os.environ.get(key) for key in arguments["names"]}))
+    elif name == "spawn":
+        # A child of the child in a session of its own, which outlives its parent unless somebody looks for it.
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        pids = [subprocess.Popen(command, start_new_session=apart).pid for apart in (False, True)]
+        text(request_id, json.dumps([os.getpid(), *pids]))
     else:
         send({"id": request_id, "error": {"code": -32602, "message": f"no tool {name}"}})
 
@@ -122,7 +141,7 @@ def take(message: dict[str, Any]) -> None:
 
 def main() -> None:
     """Until standard input ends."""
-    for line in sys.stdin:
+    for line in sys.stdin.buffer:
         take(json.loads(line))
 
 

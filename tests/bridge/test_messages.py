@@ -16,6 +16,7 @@ async def all_of(one: Caller) -> list[dict[str, object]]:
     return messages((await one.client.answer()).body)
 
 
+@pytest.mark.requirement("AG-12", "AG-13")
 @pytest.mark.parametrize("isolation", ["session", "shared"])
 def test_progress_comes_on_the_stream_of_its_call_with_the_clients_own_token(isolation: str) -> None:
     """Two clients use the same token at once; each gets its own steps, with event ids, then its answer."""
@@ -35,6 +36,7 @@ def test_progress_comes_on_the_stream_of_its_call_with_the_clients_own_token(iso
     run(story())
 
 
+@pytest.mark.requirement("AG-12")
 def test_calls_of_many_clients_with_the_same_ids_are_each_answered_to_their_caller() -> None:
     """Sixty-four calls are in flight on one shared process, all with id 1; each is answered with its own text."""
 
@@ -62,6 +64,7 @@ def test_calls_of_many_clients_with_the_same_ids_are_each_answered_to_their_call
     run(story())
 
 
+@pytest.mark.requirement("AG-13")
 def test_a_question_of_the_server_reaches_its_client_and_the_answer_comes_back() -> None:
     """Sampling in the middle of a call, on the stream of that call."""
 
@@ -110,6 +113,7 @@ def test_an_answer_that_nobody_asked_for_does_not_reach_the_server() -> None:
     run(story())
 
 
+@pytest.mark.requirement("AG-13")
 def test_changed_lists_are_told_on_the_get_stream_also_to_who_listens_only_later() -> None:
     """A notification that came before the stream was opened waits there."""
 
@@ -125,6 +129,7 @@ def test_changed_lists_are_told_on_the_get_stream_also_to_who_listens_only_later
     run(story())
 
 
+@pytest.mark.requirement("AG-13")
 def test_log_lines_go_with_the_only_call_that_can_have_caused_them() -> None:
     """On a shared process with two calls open, a log line goes to neither."""
 

@@ -78,7 +78,7 @@ class Bridge:
         self._tasks = tasks
         self._sessions: dict[bytes, Session] = {}
         self._common: dict[tuple[str, str], Conversation] = {}
-        self._opening: dict[tuple[str, str], asyncio.Task[Conversation]] = {}
+        self._opening: dict[tuple[str, str], asyncio.Task[Conversation | UpstreamError]] = {}
         self._conversations: dict[Conversation, _Idle] = {}
         self._starting = 0
 
@@ -278,14 +278,18 @@ class Bridge:
                 opening = self._tasks.spawn(self._open_shared(key), f"open {self.options.name}")
                 self._opening[key] = opening
             try:
-                return await asyncio.shield(opening)
+                opened = await asyncio.shield(opening)
             except asyncio.CancelledError:
                 if opening.cancelled():
                     raise UpstreamError(FailureClass.UPSTREAM_RESET, "the gateway ended the server") from None
                 raise
+            if isinstance(opened, UpstreamError):
+                raise opened
+            return opened
         return conversation
 
-    async def _open_shared(self, key: tuple[str, str]) -> Conversation:
+    async def _open_shared(self, key: tuple[str, str]) -> Conversation | UpstreamError:
+        """A failure is returned: it is for those who wait, not for the log of background work."""
         conversation: Conversation | None = None
         try:
             async with asyncio.timeout(self.options.start_seconds):
@@ -293,7 +297,9 @@ class Bridge:
                 if key[1] != MODERN:
                     await self._handshake(conversation, key[1])
         except TimeoutError:
-            raise self._late() from None
+            return self._late()
+        except UpstreamError as error:
+            return error
         else:
             self._common[key] = conversation
             opened, conversation = conversation, None

@@ -134,6 +134,7 @@ class Conversation:
         self._own: dict[bytes, asyncio.Future[bytes]] = {}
         self._questions: dict[bytes, None] = {}
         self._opened = shared
+        self._answers = False
         self._slow: set[Stream] = set()
 
     def now(self) -> float:
@@ -256,6 +257,7 @@ class Conversation:
             self._noted(incoming.method, message)
 
     def _answered(self, raw: bytes, message: bytes) -> None:
+        self._answers = True
         pending = self._forget(raw)
         if pending is None:
             own = self._own.get(raw)
@@ -352,6 +354,8 @@ class Conversation:
     def closed(self, error: UpstreamError) -> None:
         """See `base.Receiver`."""
         if self.error is None:
+            if error.failure is FailureClass.PROCESS_EXIT and not self._answers:
+                error = UpstreamError(FailureClass.PROCESS_START, error.detail)
             error.final = True
             self.error = error
             self._fail_all(error)

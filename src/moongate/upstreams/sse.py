@@ -10,12 +10,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 from moongate.errors import FailureClass, UpstreamError
 from moongate.model.snapshot import MIB, Target
 from moongate.protocol.jsonrpc import Answer, Envelope, read_answer
 from moongate.tasks import Tasks
-from moongate.upstreams.base import Receiver
+from moongate.upstreams.base import Receiver, Request
 from moongate.upstreams.http import HttpReply, HttpUpstream
 from moongate.wire.codings import IDENTITY, Coding, coding_of
 from moongate.wire.events import Splitter, parse_event
@@ -67,28 +68,32 @@ def endpoint_path(target: Target, opened: str, address: bytes) -> str:
 
 
 async def follow(
-    upstream: HttpUpstream, request: Plain, path: str | None = None
+    upstream: HttpUpstream,
+    request: Request,
+    path: str | None = None,
+    started: Callable[[HttpReply], None] | None = None,
 ) -> tuple[HttpReply, ResponseHead, str]:
     """Send a request; the reply, its head, and the path that gave it. 307 and 308 on the same origin are followed once.
 
-    Raises UpstreamError.
+    `started` is told of each reply before its head is waited for. Raises UpstreamError.
     """
     path = upstream.target.path if path is None else path
-    reply = await upstream.send(request, path)
-    try:
-        head = await reply.head()
-        if head.status in (307, 308):
-            location = head.fields.get(b"location", b"").decode("latin-1")
-            moved = replace(upstream.target, path=path).local_path(location)
-            if moved is not None:
-                reply.cancel()
-                path = moved
-                reply = await upstream.send(request, path)
-                head = await reply.head()
-    except BaseException:
+    followed = False
+    while True:
+        reply = await upstream.send(request, path)
+        if started is not None:
+            started(reply)
+        try:
+            head = await reply.head()
+        except BaseException:
+            reply.cancel()
+            raise
+        location = head.fields.get(b"location", b"").decode("latin-1")
+        moved = replace(upstream.target, path=path).local_path(location) if head.status in (307, 308) else None
+        if moved is None or followed:
+            return reply, head, path
         reply.cancel()
-        raise
-    return reply, head, path
+        path, followed = moved, True
 
 
 def media_of(head: ResponseHead) -> bytes:
@@ -109,6 +114,19 @@ def _coding(head: ResponseHead) -> Coding:
         return coding_of(head.fields)
     except MalformedMessage as error:
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, error.detail) from None
+
+
+@runtime_checkable
+class Through(Protocol):
+    """An upstream that may be an HTTP+SSE server, to which clients of HTTP+SSE can pass through."""
+
+    async def through(self) -> HttpUpstream | None:
+        """How the server itself is reached; None if it does not speak HTTP+SSE."""
+        ...
+
+    def refused(self) -> None:
+        """A GET gave no `endpoint` event."""
+        ...
 
 
 class SseChannel:
@@ -338,13 +356,13 @@ class SseOpener:
 
     def __init__(self, upstream: HttpUpstream, message_bytes: int = MESSAGE_BYTES) -> None:
         self.on_refused: Callable[[], None] = _ignore
-        self._upstream = upstream
+        self.upstream = upstream
         self._message_bytes = message_bytes
         self._tasks = Tasks("sse")
 
     async def open(self, receiver: Receiver) -> SseChannel:
         """See `base.Opener`."""
-        channel = SseChannel(self._upstream, receiver, self._tasks, self._message_bytes)
+        channel = SseChannel(self.upstream, receiver, self._tasks, self._message_bytes)
         try:
             await channel.connect()
         except UpstreamError as error:
@@ -356,7 +374,7 @@ class SseOpener:
 
     async def probe(self) -> bool:
         """Whether a GET gives an `endpoint` event, soon."""
-        channel = SseChannel(self._upstream, _Nobody(), self._tasks, MAX_REMARK)
+        channel = SseChannel(self.upstream, _Nobody(), self._tasks, MAX_REMARK)
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 await channel.connect()
