@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from moongate.testing import gateway
+from moongate.testing import Gateway, gateway
 from tests.bridge.talking import SERVER, Caller, beside, caller, hosted, hosting, messages, session, text_of
 from tests.proxy.talk import connected, initialize, log_lines, records, run, until
 from tests.runtime.test_reload import apply
@@ -240,26 +240,46 @@ def test_a_reload_that_concerns_others_leaves_sessions_and_processes_alone() -> 
     run(story())
 
 
-def test_nothing_is_left_of_many_sessions() -> None:
-    """After a hundred sessions, opened and ended or abandoned: no process, no task, no descriptor more than before."""
-
-    async def story() -> None:
-        async with hosting(maxProcesses=8, idleTime="200ms") as gate:
-            async with session(gate) as one:
-                await one.text("echo", text="warm")
+async def come_and_go(gate: Gateway, count: int) -> None:
+    """Open sessions; a third of them is ended, the others are left."""
+    for number in range(count):
+        async with session(gate) as one:
+            if not number % 3:
                 await one.client.ask(None, one.headers, method="DELETE")
-            await until(lambda: gate.runtime.processes.running == 0, 8)
-            files, tasks = descriptors(), len(asyncio.all_tasks())
-            for number in range(100):
-                async with session(gate) as one:
-                    if number % 3:
-                        await one.client.ask(None, one.headers, method="DELETE")
-            await until(lambda: gate.runtime.processes.running == 0, 10)
-            await until(lambda: descriptors() <= files and len(asyncio.all_tasks()) <= tasks + 1, 5)
 
-    run(story())
+
+async def nothing_is_left(count: int) -> None:
+    """Neither process, task nor descriptor more than before; the memory is given back."""
+    async with hosting(maxProcesses=8, idleTime="200ms") as gate:
+        processes = gate.runtime.processes
+        await come_and_go(gate, 20)
+        await until(lambda: processes.running == 0, 10)
+        files, tasks, memory = descriptors(), len(asyncio.all_tasks()), resident()
+        await come_and_go(gate, count)
+        await until(lambda: processes.running == 0, 10)
+        await until(lambda: descriptors() <= files and len(asyncio.all_tasks()) <= tasks, 5)
+        assert resident() < memory + 8 * 1024 * 1024
+        assert processes.starts == processes.exits == count + 20
+
+
+@pytest.mark.requirement("AG-14")
+def test_nothing_is_left_of_abandoned_sessions() -> None:
+    """After sixty sessions, ended or abandoned."""
+    run(nothing_is_left(60))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+def test_nothing_is_left_of_five_hundred_abandoned_sessions() -> None:
+    """The same for five hundred."""
+    run(nothing_is_left(500), 150)
 
 
 def descriptors() -> int:
     """How many files this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -22,11 +22,11 @@ MODERN = "2026-07-28"
 META = "io.modelcontextprotocol/"
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
-    """Run one test on the event loop that the product runs on, within a limit."""
+def run(story: Coroutine[Any, Any, None], limit: float = LIMIT) -> None:
+    """Run one test on the event loop that the product runs on, within a limit in seconds."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(limit):
             await story
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

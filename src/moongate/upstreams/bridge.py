@@ -8,14 +8,11 @@ capabilities; one conversation speaks one protocol revision.
 from __future__ import annotations
 
 import asyncio
-import secrets
-from dataclasses import dataclass, field
-from importlib.metadata import version as installed
 
 from moongate.errors import FailureClass, UpstreamError
-from moongate.model.snapshot import Isolation, Timeouts
+from moongate.model.snapshot import Isolation
 from moongate.protocol.jsonrpc import Envelope, error_message
-from moongate.protocol.splice import elements, one_line, without_member
+from moongate.protocol.splice import elements
 from moongate.tasks import Tasks
 from moongate.upstreams.base import Opener, Reply, Request
 from moongate.upstreams.conversation import (
@@ -23,47 +20,17 @@ from moongate.upstreams.conversation import (
     Conversation,
     Pending,
     Session,
-    params_of,
     result_of,
 )
+from moongate.upstreams.keeping import MODERN, BridgeOptions, Keeper
 from moongate.upstreams.streams import BridgeReply, FixedReply, Heads, Stream, response_head
-from moongate.wire.deadlines import NEVER, Deadlines
+from moongate.wire.deadlines import Deadlines
 
 REVISIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 PRIMING = "2025-11-25"
 UNNAMED = "2025-03-26"
-MODERN = "modern"
-MAX_SESSIONS = 10_000
-SESSION_BYTES = 16
 _SESSION_NOT_FOUND = -32001
 _ALLOW = {b"allow": b"POST"}
-_VERSION = installed("moongate")
-
-
-@dataclass(frozen=True, slots=True)
-class BridgeOptions:
-    """`start_failure` is the class of a server that does not answer initialize within `start_seconds`."""
-
-    name: str
-    isolation: Isolation = Isolation.SESSION
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    start_seconds: float = 60.0
-    start_failure: FailureClass = FailureClass.PROCESS_START
-    idle_seconds: float = 1800.0
-    max_conversations: int = 32
-
-
-class _Idle:
-    """Looks, once an idle limit has passed, whether a conversation is still used."""
-
-    def __init__(self, bridge: Bridge, conversation: Conversation) -> None:
-        self.deadline = NEVER
-        self._bridge = bridge
-        self.conversation = conversation
-
-    def expire(self) -> None:
-        """Either it is idle, or it is looked at again later."""
-        self._bridge.look(self)
 
 
 class Bridge:
@@ -72,25 +39,23 @@ class Bridge:
     def __init__(self, opener: Opener, options: BridgeOptions, deadlines: Deadlines, tasks: Tasks) -> None:
         self.options = options
         self.heads = Heads()
-        self.closed = False
-        self._opener = opener
         self._deadlines = deadlines
-        self._tasks = tasks
-        self._sessions: dict[bytes, Session] = {}
-        self._common: dict[tuple[str, str], Conversation] = {}
-        self._opening: dict[tuple[str, str], asyncio.Task[Conversation | UpstreamError]] = {}
-        self._conversations: dict[Conversation, _Idle] = {}
-        self._starting = 0
+        self._kept = Keeper(opener, options, deadlines, tasks)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._kept.closed
 
     @property
     def conversations(self) -> int:
         """How many are open."""
-        return len(self._conversations)
+        return len(self._kept)
 
     @property
     def sessions(self) -> int:
         """How many sessions there are."""
-        return len(self._sessions)
+        return len(self._kept.sessions)
 
     def renew(self) -> None:
         """The route's headers may have changed: heads are not remembered any longer."""
@@ -102,7 +67,7 @@ class Bridge:
         """See `base.Upstream`."""
         token = request.session
         if token is not None and not request.modern:
-            session = self._sessions.get(token)
+            session = self._kept.sessions.get(token)
             if session is None or session.conversation.error is not None:
                 return self._lost(request)
             session.last_used = session.conversation.now()
@@ -113,7 +78,7 @@ class Bridge:
             return FixedReply(response_head(405, _ALLOW))
         if request.message is not None and request.message.method == "initialize" and not request.modern:
             return None
-        conversation = self._common.get(self._key(request))
+        conversation = self._kept.common.get(self._key(request))
         return None if conversation is None else self._post(conversation, None, request)
 
     async def send(self, request: Request, path: str | None = None) -> Reply:  # noqa: ARG002 - there are no redirects
@@ -127,16 +92,12 @@ class Bridge:
         if message is not None and message.method == "initialize" and not request.modern:
             if self.options.isolation is Isolation.SESSION:
                 return await self._initialize(request, message)
-            return self._join(await self._shared(self._key(request)), message)
-        return self._post(await self._shared(self._key(request)), None, request)
+            return self._join(await self._kept.shared(self._key(request)), message)
+        return self._post(await self._kept.shared(self._key(request)), None, request)
 
     def close(self) -> None:
         """See `base.Upstream`."""
-        self.closed = True
-        for opening in self._opening.values():
-            opening.cancel()
-        for conversation in tuple(self._conversations):
-            self._end(conversation)
+        self._kept.close()
 
     # -- requests
 
@@ -221,7 +182,7 @@ class Bridge:
         return reply
 
     def _delete(self, session: Session) -> Reply:
-        self._drop(session)
+        self._kept.drop(session)
         return FixedReply(response_head(200, {}))
 
     def _lost(self, request: Request) -> Reply:
@@ -234,8 +195,8 @@ class Bridge:
     async def _initialize(self, request: Request, message: Envelope) -> Reply:
         """A client opens a session of its own: it speaks to the server itself."""
         until = asyncio.get_running_loop().time() + self.options.start_seconds
-        conversation = await self._open(shared=False)
-        session = self._session(conversation)
+        conversation = await self._kept.open(shared=False)
+        session = self._kept.session(conversation)
         stream = session.stream(1)
         stream.resumable = False
         limit = until - conversation.now()
@@ -243,12 +204,12 @@ class Bridge:
         reply.opens(session.token)
 
         def late() -> UpstreamError:
-            self._end(conversation)
-            return self._late()
+            self._kept.end(conversation)
+            return self._kept.late()
 
         def answered(answer: bytes) -> None:
             if not result_of(answer):
-                asyncio.get_running_loop().call_soon(self._end, conversation)
+                asyncio.get_running_loop().call_soon(self._kept.end, conversation)
 
         reply.on_late = late
         conversation.call(message, request.body or b"", stream, session).on_answer = answered
@@ -256,146 +217,12 @@ class Bridge:
 
     def _join(self, conversation: Conversation, message: Envelope) -> Reply:
         """A client opens a session on a conversation that is there already."""
-        session = self._session(conversation)
+        session = self._kept.session(conversation)
         head = self.heads.opening(events=False, session=session.token)
         return FixedReply(head, self._initialized(conversation, message.id or b"null"))
 
     def _initialized(self, conversation: Conversation, client_id: bytes) -> bytes:
         return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (client_id, conversation.initialized)
-
-    def _session(self, conversation: Conversation) -> Session:
-        if len(self._sessions) >= MAX_SESSIONS:
-            self._make_room_for_session()
-        session = Session(secrets.token_hex(SESSION_BYTES).encode(), conversation)
-        self._sessions[session.token] = conversation.sessions[session.token] = session
-        return session
-
-    async def _shared(self, key: tuple[str, str]) -> Conversation:
-        """The conversation for `key`, opened by one and waited for by all."""
-        while (conversation := self._common.get(key)) is None:
-            opening = self._opening.get(key)
-            if opening is None:
-                opening = self._tasks.spawn(self._open_shared(key), f"open {self.options.name}")
-                self._opening[key] = opening
-            try:
-                opened = await asyncio.shield(opening)
-            except asyncio.CancelledError:
-                if opening.cancelled():
-                    raise UpstreamError(FailureClass.UPSTREAM_RESET, "the gateway ended the server") from None
-                raise
-            if isinstance(opened, UpstreamError):
-                raise opened
-            return opened
-        return conversation
-
-    async def _open_shared(self, key: tuple[str, str]) -> Conversation | UpstreamError:
-        """A failure is returned: it is for those who wait, not for the log of background work."""
-        conversation: Conversation | None = None
-        try:
-            async with asyncio.timeout(self.options.start_seconds):
-                conversation = await self._open(shared=True)
-                if key[1] != MODERN:
-                    await self._handshake(conversation, key[1])
-        except TimeoutError:
-            return self._late()
-        except UpstreamError as error:
-            return error
-        else:
-            self._common[key] = conversation
-            opened, conversation = conversation, None
-            return opened
-        finally:
-            self._opening.pop(key, None)
-            if conversation is not None:
-                self._end(conversation)
-
-    async def _handshake(self, conversation: Conversation, revision: str) -> None:
-        result = result_of(await conversation.ask(b"initialize", params_of(revision, _VERSION)))
-        if not result:
-            raise UpstreamError(self.options.start_failure, "the server refused to be initialized")
-        # Tasks have no owner that a server on a pipe could tell apart.
-        conversation.initialized = one_line(without_member(result, ("capabilities", "tasks")))
-        conversation.say(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
-
-    async def _open(self, *, shared: bool) -> Conversation:
-        self._make_room()
-        conversation = Conversation(self.options.name, shared=shared, on_closed=self._gone)
-        self._starting += 1
-        try:
-            async with asyncio.timeout(self.options.start_seconds):
-                conversation.channel = await self._opener.open(conversation)
-        except TimeoutError:
-            raise self._late() from None
-        finally:
-            self._starting -= 1
-        if self.closed:
-            conversation.close()
-        if conversation.error is not None:
-            raise conversation.error
-        idle = self._conversations[conversation] = _Idle(self, conversation)
-        idle.deadline = conversation.now() + self.options.idle_seconds
-        self._deadlines.watch(idle)
-        return conversation
-
-    def _late(self) -> UpstreamError:
-        detail = f"the server did not answer initialize within {self.options.start_seconds:g} s"
-        return UpstreamError(self.options.start_failure, detail, final=True)
-
-    # -- ending
-
-    def _make_room(self) -> None:
-        """Another conversation must be allowed: the one that was idle longest makes room. Raises UpstreamError."""
-        limit = self.options.max_conversations
-        if len(self._conversations) + self._starting < limit:
-            return
-        idle = [conversation for conversation in self._conversations if not conversation.busy]
-        if not idle:
-            detail = f"all {limit} processes are in use; maxProcesses allows no more"
-            raise UpstreamError(self.options.start_failure, detail)
-        self._end(min(idle, key=lambda conversation: conversation.last_used))
-
-    def _make_room_for_session(self) -> None:
-        oldest = min(self._sessions.values(), key=lambda session: (session.busy, session.last_used))
-        self._drop(oldest)
-
-    def look(self, idle: _Idle) -> None:
-        """End what nobody used for the idle limit: sessions, then the conversation."""
-        conversation, seconds = idle.conversation, self.options.idle_seconds
-        now = conversation.now()
-        for session in tuple(conversation.sessions.values()):
-            if not session.busy and session.last_used + seconds <= now:
-                self._drop(session)
-        if conversation.error is not None:
-            return
-        used = max([conversation.last_used, *(session.last_used for session in conversation.sessions.values())])
-        if conversation.busy or used + seconds > now:
-            idle.deadline = max(used + seconds, now + min(seconds, 60.0))
-        else:
-            self._end(conversation)
-
-    def _drop(self, session: Session) -> None:
-        """The session is over; a conversation that was its own, too."""
-        self._sessions.pop(session.token, None)
-        conversation = session.conversation
-        conversation.sessions.pop(session.token, None)
-        session.end()
-        if not conversation.shared:
-            self._end(conversation)
-
-    def _end(self, conversation: Conversation) -> None:
-        conversation.close()
-        self._gone(conversation)
-
-    def _gone(self, conversation: Conversation) -> None:
-        """The conversation has ended: its sessions are not found again."""
-        idle = self._conversations.pop(conversation, None)
-        if idle is not None:
-            self._deadlines.forget(idle)
-        for token in conversation.sessions:
-            self._sessions.pop(token, None)
-        for key, common in tuple(self._common.items()):
-            if common is conversation:
-                del self._common[key]
 
 
 class _Subscribed:
