@@ -161,6 +161,7 @@ def test_an_answer_of_fifty_megabytes_arrives_whole() -> None:
             answer = await one.call("big", 2, size=33_000_000)
             assert len(answer.body) > 49_000_000
             assert text_of(answer.message) == "x\u00e9" * 16_500_000
+            assert await one.text("echo", text="and on") == "and on"
 
     run(story())
 

@@ -221,9 +221,10 @@ def test_a_call_of_the_stateless_era_reaches_a_process_of_its_principal() -> Non
             headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "echo"}
             answer = await one.client.ask(body, headers)
             assert text_of(answer.message) == "now"
-            asked = call(2, "server/discover", _meta=meta)
-            unknown = await one.client.ask(asked, {**headers, "mcp-method": "server/discover"} | {"mcp-name": ""})
-            assert unknown.status in (400, 404)
+            del headers["mcp-name"]
+            for method in ("server/discover", "initialize"):
+                unknown = await one.client.ask(call(2, method, _meta=meta), {**headers, "mcp-method": method})
+                assert (unknown.status, unknown.message["error"]["code"]) == (404, -32601)
 
     run(story())
 

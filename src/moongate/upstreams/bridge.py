@@ -23,7 +23,7 @@ from moongate.upstreams.conversation import (
     result_of,
 )
 from moongate.upstreams.keeping import MODERN, BridgeOptions, Keeper
-from moongate.upstreams.streams import BridgeReply, FixedReply, Heads, Stream, response_head
+from moongate.upstreams.streams import BridgeReply, FixedReply, Heads, Stream, response_head, status_head
 from moongate.wire.deadlines import Deadlines
 
 REVISIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
@@ -114,7 +114,7 @@ class Bridge:
         if message is not None and message.is_request:
             refused = self._refused(conversation, session, message) if conversation.shared else b""
             if refused:
-                return FixedReply(self.heads.json, refused)
+                return FixedReply(status_head(self.heads, refused) if request.modern else self.heads.json, refused)
             stream = Stream(conversation, 0, 1, resumable=False) if session is None else session.stream(1)
             reply = self._reply(stream, request)
             pending = conversation.call(message, body, stream, session)
@@ -160,8 +160,10 @@ class Bridge:
         """The gateway's own answer to what must not reach a server that others use too; b"": it may."""
         client_id = message.id or b"null"
         if message.method == "initialize":
-            return self._initialized(conversation, client_id)
-        if message.method.startswith("tasks/") and session is not None:
+            if conversation.initialized:
+                return self._initialized(conversation, client_id)
+            return error_message(METHOD_NOT_FOUND, "There is no handshake in this revision", {}, client_id)
+        if message.method.startswith("tasks/") and self.options.isolation is Isolation.SHARED:
             return error_message(METHOD_NOT_FOUND, "Tasks are not served here", {}, client_id)
         if session is not None and message.method == "resources/unsubscribe":
             session.subscriptions.discard(message.target or "")

@@ -129,8 +129,9 @@ class Keeper:
         result = result_of(await conversation.ask(b"initialize", params_of(revision, _VERSION)))
         if not result:
             raise UpstreamError(self.options.start_failure, "the server refused to be initialized")
-        # Tasks have no owner that a server on a pipe could tell apart.
-        conversation.initialized = one_line(without_member(result, ("capabilities", "tasks")))
+        if self.options.isolation is Isolation.SHARED:  # a task has no owner there that could be told from others
+            result = without_member(result, ("capabilities", "tasks"))
+        conversation.initialized = one_line(result)
         conversation.say(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
 
     async def open(self, *, shared: bool) -> Conversation:

@@ -114,7 +114,7 @@ class Stream:
         reply = self.reply
         if reply is not None:
             reply.wake()
-            if self.unsent > HIGH_WATER:
+            if self.unsent > HIGH_WATER and not self.ended:
                 self.source.slowed(self)
         else:
             while len(self.queue) > 1 and (self.unsent > UNREAD_BYTES or len(self.queue) > KEPT_MESSAGES):
@@ -153,17 +153,20 @@ class Stream:
                 self._keep(item)
             else:
                 events.append(b"event: message\ndata: %b\n\n" % message)
+        self._emptied()
+        return b"".join(events)
+
+    def _emptied(self) -> None:
         slow = self.unsent > HIGH_WATER
         self.unsent = 0
         if slow:
             self.source.eased(self)
-        return b"".join(events)
 
     def take_alone(self) -> bytes:
         """Everything unsent, as one JSON body."""
         messages = [message for _, message in self.queue]
         self.queue.clear()
-        self.unsent = 0
+        self._emptied()
         return messages[0] if len(messages) == 1 else b"[" + b",".join(messages) + b"]"
 
     def _keep(self, item: tuple[int, bytes]) -> None:
@@ -221,6 +224,15 @@ def response_head(status: int, fields: dict[bytes, bytes]) -> ResponseHead:
     head.status = status
     head.fields = fields
     return head
+
+
+def status_head(heads: Heads, message: bytes) -> ResponseHead:
+    """The head of a modern answer that is one message: an error has the status of its code."""
+    answer = read_answer(message)
+    if answer is None or answer.error is None:
+        return heads.json
+    status = STATUSES.get(int(answer.error.code), 200)
+    return heads.json if status == 200 else response_head(status, heads.json.fields)
 
 
 class FixedReply:
@@ -381,14 +393,7 @@ class BridgeReply:
             return self._heads.opening(events=self._committed, session=self._session)
         if self._committed:
             return self._heads.events
-        return self._status_of(stream.queue[0][1]) if self._modern else self._heads.json
-
-    def _status_of(self, message: bytes) -> ResponseHead:
-        answer = read_answer(message)
-        if answer is None or answer.error is None:
-            return self._heads.json
-        status = STATUSES.get(int(answer.error.code), 200)
-        return self._heads.json if status == 200 else response_head(status, self._heads.json.fields)
+        return status_head(self._heads, stream.queue[0][1]) if self._modern else self._heads.json
 
     async def read(self, seconds: float) -> bytes:
         """The next events within `seconds`."""
