@@ -1,8 +1,7 @@
 """A small MCP server on the official Python SDK, to have something behind the gateway.
 
-    python examples/server.py [--host 127.0.0.1] [--port 0]
-
-It speaks streamable HTTP at `/mcp` and prints its address as its first line; port 0 takes any free port.
+It speaks over stdio, for the gateway starts it (see moongate.yaml). With `--port` it speaks streamable HTTP at `/mcp`
+and prints its address as its first line; port 0 takes any free port.
 """
 
 from __future__ import annotations
@@ -68,11 +67,14 @@ def haiku(topic: str = "the moon") -> str:
 
 
 def main() -> None:
-    """Listen, print the address, serve until SIGINT or SIGTERM."""
+    """Serve over stdio until it is closed, or over HTTP until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(description=server.instructions)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
+    parser.add_argument("--port", type=int, help="speak streamable HTTP on this port (0: any free one), not stdio")
     options = parser.parse_args()
+    if options.port is None:
+        server.run("stdio")
+        return
     listening = socket.create_server((options.host, options.port))
     print(f"Listening on http://{options.host}:{listening.getsockname()[1]}/mcp", flush=True)
     config = uvicorn.Config(server.streamable_http_app(host=options.host), log_level="warning")

@@ -1,6 +1,6 @@
-"""What `make run` does: the example server, Moongate in front of it, and how to call a tool through it.
+"""What `make run` does: Moongate with an example server that it runs itself, and how to call a tool through it.
 
-Ctrl-C (or SIGTERM, SIGHUP) ends both. When one of them ends by itself, the other is ended too.
+Ctrl-C (or SIGTERM, SIGHUP) ends both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +29,7 @@ REVISION = "2026-07-28"  # its calls need no session, so that one line can make 
 
 
 class EndedError(Exception):
-    """A program that should be running is not; the text says which one and how it ended."""
+    """The gateway should be running and is not; the text says how it ended."""
 
 
 async def stop(process: Process) -> None:
@@ -46,10 +46,10 @@ async def stop(process: Process) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(*command: str | Path, env: Mapping[str, str]) -> AsyncIterator[Process]:
+async def running(*command: str | Path) -> AsyncIterator[Process]:
     """Run a program in a process group of its own, so that Ctrl-C reaches only us and we end things in order."""
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, env={**os.environ, **env}, stdin=DEVNULL, stdout=PIPE, limit=1 << 20, process_group=0
+        *command, cwd=ROOT, stdin=DEVNULL, stdout=PIPE, limit=1 << 20, process_group=0
     )
     try:
         yield process
@@ -57,24 +57,24 @@ async def running(*command: str | Path, env: Mapping[str, str]) -> AsyncIterator
         await stop(process)
 
 
-async def relay(name: str, process: Process, until: re.Pattern[str] | None = None) -> str:
-    """Pass a program's lines on until one matches and return what it holds; raise EndedError when the program ends."""
-    assert process.stdout is not None
-    async for line in process.stdout:
+async def relay(gateway: Process, until: re.Pattern[str] | None = None) -> str:
+    """Pass its lines on until one matches and return what it holds; raise EndedError when the gateway ends."""
+    assert gateway.stdout is not None
+    async for line in gateway.stdout:
         text = line.decode(errors="replace")
-        print(f"{name}: {text}", end="", flush=True)
+        print(text, end="", flush=True)
         found = until.search(text) if until else None
         if found:
             return found[1]
-    code = await process.wait()
-    message = f"The {name} ended by itself with exit code {code}; its messages are above."
+    code = await gateway.wait()
+    message = f"The gateway ended by itself with exit code {code}; its messages are above."
     raise EndedError(message)
 
 
-async def address(name: str, process: Process) -> str:
-    """Wait until a program says where it listens."""
+async def address(gateway: Process) -> str:
+    """Wait until it says where it listens."""
     async with asyncio.timeout(START_SECONDS):
-        return await relay(name, process, re.compile(r"Listening on (https?://[^\s,;]+)"))
+        return await relay(gateway, re.compile(r"Listening on (https?://[^\s,;]+)"))
 
 
 def call_command(url: str) -> str:
@@ -111,28 +111,21 @@ def card(url: str) -> str:
             f"\nMoongate is up. The address to give to an MCP client:\n  {url}",
             f"The same as a configuration snippet:\n{snippet}",
             f"To call a tool through it from another terminal:\n{call_command(url)}",
-            "Ctrl-C ends the gateway and the example server.\n",
+            "The gateway starts examples/server.py when it is needed. Ctrl-C ends everything.\n",
         )
     )
 
 
 async def story(port: int) -> None:
-    """Start both, tell how to call, pass on what they say, until one ends or we are cancelled."""
-    async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(running(sys.executable, "examples/server.py", env={}))
-        backend = await address("example server", server)
-        options = ("-f", "examples/moongate.yaml", "--port", str(port), "--data-dir", ".build/example")
-        gateway = await stack.enter_async_context(
-            running(BIN / "moongate", "serve", *options, env={"EXAMPLE_URL": backend})
-        )
-        front = await address("gateway", gateway)
+    """Start the gateway, tell how to call, pass on what it says, until it ends or we are cancelled."""
+    options = ("-f", "examples/moongate.yaml", "--port", str(port), "--data-dir", ".build/example")
+    async with running(BIN / "moongate", "serve", *options) as gateway:
+        front = await address(gateway)
         with contextlib.suppress(TimeoutError):  # what else it says at its start, so that ours comes last
             async with asyncio.timeout(SETTLE_SECONDS):
-                await relay("gateway", gateway)
+                await relay(gateway)
         print(card(f"{front.rstrip('/')}/mcp/example"), flush=True)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(relay("example server", server))
-            group.create_task(relay("gateway", gateway))
+        await relay(gateway)
 
 
 async def run(port: int) -> int:
@@ -144,13 +137,13 @@ async def run(port: int) -> int:
     code = 1
     try:
         await story(port)
-    except* asyncio.CancelledError:
-        print("\nBoth have ended.")
+    except asyncio.CancelledError:
+        print("\nEverything has ended.")
         code = 0
-    except* TimeoutError:
-        print(f"It took longer than {START_SECONDS:.0f} seconds to start or to stop; both are ended.", file=sys.stderr)
-    except* EndedError as group:
-        print(*group.exceptions, sep="\n", file=sys.stderr)
+    except TimeoutError:
+        print(f"It took longer than {START_SECONDS:.0f} seconds to start or to stop; it is ended.", file=sys.stderr)
+    except EndedError as error:
+        print(error, file=sys.stderr)
     return code
 
 

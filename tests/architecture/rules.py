@@ -23,9 +23,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy": {"model", "wire", "protocol", "policies", "audit", "upstreams", "errors", "tasks"},
     "control": {"model", "errors", "tasks", "policies:config", "upstreams:config"},
     "console": {"control", "model", "audit.query", "errors"},
-    "cli": {"control", "audit.query", "runtime", "errors"},
+    "cli": {"control", "audit.query", "runtime", "connecting", "errors"},
     "__main__": {"cli", "control", "audit.query", "runtime", "errors"},
     "runtime": {"*"},
+    "connecting": {"*"},
     "testing": {"*"},
 }
 

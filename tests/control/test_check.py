@@ -49,3 +49,31 @@ def test_a_bad_file_is_told_with_all_its_errors(tmp_path: Path, capsys: pytest.C
         "[bold]gateway.yaml:3: mcpServers.time.url: is missing",
         "2 errors",
     ]
+
+
+@pytest.mark.requirement("AG-16")
+def test_hosted_servers_are_told_with_their_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And a program that is not there with its line; it is a warning, for it may still be installed."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(
+        "mcpServers:\n"
+        "  time: {command: sh}\n"
+        "  mine: {command: sh, isolation: principal}\n"
+        "  notes:\n"
+        "    isolation: shared\n"
+        "    command: no-such-program\n",
+        "utf-8",
+    )
+
+    assert check([file]) == 0
+
+    out, err = capsys.readouterr()
+    assert out.replace(str(tmp_path), "") == (
+        "/gateway.yaml: ok, 3 routes\n"
+        "  time   http://127.0.0.1:8000/mcp/time   open to everyone who reaches it, a process for each session\n"
+        "  mine   http://127.0.0.1:8000/mcp/mine   open to everyone who reaches it, a process for each caller\n"
+        "  notes  http://127.0.0.1:8000/mcp/notes  open to everyone who reaches it, one process for all\n"
+        "warning: /gateway.yaml:6: notes: the program 'no-such-program' is not found on the PATH; install it, or write "
+        "its whole path\n"
+    )
+    assert err == ""

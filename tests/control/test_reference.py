@@ -15,7 +15,12 @@ from moongate.control.schema.judge import model_at
 from moongate.control.schema.reference import json_schema, markdown
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
-TOKENS = {"ALICE_TOKEN": "alice-token", "SEARCH_TOKEN": "search-token", "HOME_ASSISTANT_TOKEN": "home-token"}
+TOKENS = {
+    "ALICE_TOKEN": "alice-token",
+    "SEARCH_TOKEN": "search-token",
+    "HOME_ASSISTANT_TOKEN": "home-token",
+    "NOTES_KEY": "key",
+}
 
 
 def test_the_page_is_the_one_that_the_schema_makes() -> None:

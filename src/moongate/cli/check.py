@@ -11,6 +11,7 @@ from rich.console import Console
 from moongate.control.addresses import RouteAddress, route_addresses
 from moongate.control.compile import CompileOptions, compile_documents
 from moongate.control.files import load
+from moongate.control.programs import judge_programs
 from moongate.errors import ConfigError
 
 FINE = 0
@@ -20,7 +21,8 @@ WRONG = 2
 def check(paths: Sequence[str | Path], host: str | None = None, port: int | None = None) -> int:
     """Print the routes and warnings (standard output, 0) or every error (standard error, 2); colours on terminals."""
     try:
-        snapshot = compile_documents(load(paths, os.environ), CompileOptions(host, port))
+        documents = load(paths, os.environ)
+        snapshot = judge_programs(compile_documents(documents, CompileOptions(host, port)), documents, os.environ)
     except ConfigError as error:
         _print_errors(error)
         return WRONG
@@ -43,7 +45,8 @@ def _print_routes(out: Console, addresses: Sequence[RouteAddress]) -> None:
     for address in addresses:
         out.print(f"  {address.route.key:{width}}  ", style="bold", end="")
         out.print(f"{address.url:{longest}}  ", end="")
-        out.print("token required" if address.route.auth else "open to everyone who reaches it", style="dim")
+        door = "token required" if address.route.auth else "open to everyone who reaches it"
+        out.print(f"{door}, {address.processes}" if address.processes else door, style="dim")
 
 
 def _print_errors(error: ConfigError) -> None:

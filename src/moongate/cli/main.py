@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +11,12 @@ from typing import Annotated
 import typer
 
 from moongate.cli import check as check_verb
+from moongate.cli import connect as connect_verb
 from moongate.cli import schema as schema_verb
 from moongate.cli import serve as serve_verb
+from moongate.cli.flags import takes
+from moongate.cli.words import TRANSPORTS, WordsCommand, read_words
+from moongate.control.line import is_address
 
 app = typer.Typer(
     help="One address in front of all your MCP servers.",
@@ -38,6 +43,23 @@ DataDir = Annotated[
         show_default=False,
     ),
 ]
+Server = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="URL | -- COMMAND ARGS",
+        help="One server, without a file: its address (https://...), or -- and the command that runs it.",
+        show_default=False,
+    ),
+]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header",
+        metavar="'NAME: VALUE'",
+        help="With URL: sent with every request; ${NAME} is an environment variable. May be repeated.",
+    ),
+]
+Transport = Annotated[str, typer.Option(metavar="NAME", help=f"With URL: {', '.join(TRANSPORTS)}.")]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 
 
@@ -56,18 +78,34 @@ def main(
     """One address in front of all your MCP servers."""
 
 
-@app.command()
-def serve(
-    file: Files = None,
-    host: Host = None,
-    port: Port = None,
-    data_dir: DataDir = None,
-    log_level: LogLevel = "info",
-) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C. SIGHUP and changed files reload the configuration."""
-    if log_level not in ("debug", "info", "warning", "error"):
-        raise typer.BadParameter(f"{log_level!r} is not one of debug, info, warning, error", param_hint="--log-level")
-    options = serve_verb.ServeOptions(tuple(file or ()), host, port, data_dir, log_level)
+@dataclass(frozen=True, slots=True)
+class ServeFlags:
+    """The words and options of `serve`."""
+
+    server: Server = None
+    file: Files = None
+    header: Headers = None
+    transport: Transport = "auto"
+    host: Host = None
+    port: Port = None
+    data_dir: DataDir = None
+    log_level: LogLevel = "info"
+
+
+@app.command(cls=WordsCommand)
+@takes(ServeFlags)
+def serve(context: typer.Context, flags: ServeFlags) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C: servers from files, or one that stands on the command line.
+
+    SIGHUP and changed files reload the configuration.
+    """
+    level, files = flags.log_level, tuple(flags.file or ())
+    if level not in ("debug", "info", "warning", "error"):
+        raise typer.BadParameter(f"{level!r} is not one of debug, info, warning, error", param_hint="--log-level")
+    line = read_words(context, flags.server or [], flags.header or [], flags.transport)
+    if line is not None and files:
+        raise typer.BadParameter("either files, or one server on the command line", param_hint="-f")
+    options = serve_verb.ServeOptions(files, flags.host, flags.port, flags.data_dir, level, line)
     raise typer.Exit(serve_verb.serve(options))
 
 
@@ -85,6 +123,32 @@ def check(
 def schema() -> None:
     """Print the JSON Schema of the configuration, for editors."""
     raise typer.Exit(schema_verb.schema())
+
+
+@app.command()
+def connect(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="The server's address (https://...).")],
+    header: Headers = None,
+    transport: Transport = "auto",
+    ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="PEM file of a private authority, for https."),
+    ] = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Speak stdio to the client that starts this, and streamable HTTP or HTTP+SSE to URL.
+
+    For clients that can only start a process. Messages go to standard output, the log to standard error.
+    """
+    if log_level not in ("debug", "info", "warning", "error"):
+        raise typer.BadParameter(f"{log_level!r} is not one of debug, info, warning, error", param_hint="--log-level")
+    if not is_address(url):
+        text = f"{url!r} is not an address, which begins with http:// or https://"
+        raise typer.BadParameter(text, param_hint="URL")
+    line = read_words(context, [url], header or [], transport)
+    if line is not None:
+        raise typer.Exit(connect_verb.connect(connect_verb.ConnectOptions(line, ca, log_level)))
 
 
 def run() -> None:

@@ -3,39 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
-from moongate.control.addresses import route_addresses
+from moongate.control.addresses import RouteAddress, route_addresses
 from moongate.control.compile import LOOPBACK, CompileOptions
+from moongate.control.line import Line
+from moongate.control.source import Source
 from moongate.errors import ConfigError, StartError
-from moongate.runtime import Runtime, Source, log_to_stderr
+from moongate.runtime import Runtime, log_to_stderr
 
 OK, USAGE, CANNOT_START = 0, 2, 3
 DEFAULT_FILES = ("moongate.yaml", "moongate.yml", "moongate.json")
-NO_FILE = f"""no configuration: give one with -f FILE, or put {DEFAULT_FILES[0]} here. A small one:
+NO_FILE = f"""nothing to serve. One server needs no file:
+
+  moongate serve -- uvx mcp-server-time
+  moongate serve https://example.com/mcp --header 'Authorization: Bearer ${{TOKEN}}'
+
+Several servers stand in a file: give it with -f FILE, or put {DEFAULT_FILES[0]} here. A small one:
 
 mcpServers:
   time:
-    url: http://127.0.0.1:9000/mcp
-    type: streamable-http"""
+    command: uvx
+    args: [mcp-server-time]
+  search:
+    url: http://127.0.0.1:9000/mcp"""
 OPEN_UP = "Only this machine can connect. To let others in: --host 0.0.0.0 (or gateway.host), and gateway.tokens."
+LINE_OPEN_UP = "Only this machine can connect. To let others in, write a file with gateway.host and gateway.tokens."
+LINE_IS_OPEN = "Everyone who reaches this machine can call the server. To ask for tokens, write a file."
 
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What the command line says. `files` empty: one of DEFAULT_FILES in the working directory."""
+    """What the command line says. `files` empty: one of DEFAULT_FILES in the working directory, unless a `line` names
+    a server.
+    """
 
     files: tuple[Path, ...] = ()
     host: str | None = None
     port: int | None = None
     data_dir: Path | None = None
     log_level: str = "info"
+    line: Line | None = None
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
@@ -49,15 +65,18 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
 def serve(options: ServeOptions) -> int:
     """Serve until SIGTERM or SIGINT; the exit code."""
     log_to_stderr(options.log_level)
-    files = options.files or tuple(Path(name) for name in DEFAULT_FILES if Path(name).exists())[:1]
-    if not files:
-        print(NO_FILE, file=sys.stderr)
-        return USAGE
-    source = Source(files, CompileOptions(host=options.host, port=options.port), os.environ)
+    files = options.files
+    if options.line is None and not files:
+        files = tuple(Path(name) for name in DEFAULT_FILES if Path(name).exists())[:1]
+        if not files:
+            print(NO_FILE, file=sys.stderr)
+            return USAGE
+    compiling = CompileOptions(host=options.host, port=options.port)
+    source = Source(files, compiling, os.environ, options.line)
     runtime = Runtime(options.data_dir or default_data_dir(os.environ))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(runtime.serve(source, lambda: _show_start(runtime)))
+            runner.run(runtime.serve(source, lambda: _show_start(runtime, options.line)))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return USAGE
@@ -67,7 +86,7 @@ def serve(options: ServeOptions) -> int:
     return OK
 
 
-def _show_start(runtime: Runtime) -> None:
+def _show_start(runtime: Runtime, line: Line | None) -> None:
     """What a person sees first: where it listens, what is there, who can reach it."""
     snapshot = runtime.snapshot
     for bind in snapshot.binds:
@@ -77,10 +96,28 @@ def _show_start(runtime: Runtime) -> None:
             shown = f"[{host}]" if ":" in host else host
             print(f"Listening on {scheme}://{shown}:{opened.port}")
     addresses = route_addresses(snapshot, {port: bind.port for port, bind in runtime.binds.items()})
+    if line is None:
+        _show_routes(addresses)
+    else:
+        _show_line(addresses[0].url.rstrip("/"), line.name)
+    if all(host in LOOPBACK for bind in snapshot.binds for host in bind.hosts):
+        print(OPEN_UP if line is None else LINE_OPEN_UP)
+    elif line is not None:
+        print(LINE_IS_OPEN)
+    sys.stdout.flush()
+
+
+def _show_routes(addresses: Sequence[RouteAddress]) -> None:
     width = max((len(address.route.name) for address in addresses), default=0)
     for address in addresses:
         door = "token needed" if address.route.auth else "open"
         print(f"  {address.route.name:{width}}  {address.url}  ({door})")
-    if all(host in LOOPBACK for bind in snapshot.binds for host in bind.hosts):
-        print(OPEN_UP)
-    sys.stdout.flush()
+
+
+def _show_line(base: str, name: str) -> None:
+    """One server: its address, and what a client's configuration says about it."""
+    url = f"{base}/mcp"
+    snippet = json.dumps({"mcpServers": {name: {"type": "streamable-http", "url": url}}}, indent=2)
+    print(f"\nThe address for MCP clients:\n  {url}\n(for older ones, over HTTP+SSE: {base}/sse)")
+    print(f"\nFor the configuration of a client:\n{snippet}")
+    print(f"\nFor Claude Code:\n  {shlex.join(['claude', 'mcp', 'add', '--transport', 'http', name, url])}\n")

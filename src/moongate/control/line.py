@@ -28,7 +28,9 @@ _RUNNERS = re.compile(
 )
 # What may stand between a runner and the name of what it runs, without a value.
 _BARE_FLAGS = frozenset({"-y", "--yes", "-m", "-i", "--interactive", "--rm", "-q", "--quiet"})
-_NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+# Some clients take no dots in names.
+_NOT_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+_ANY_HOST = frozenset({"mcp", "www", "api", "server", "localhost"})
 _KIND = r"(mcp[-_.]server|server[-_.]mcp|mcp|server)"
 _AFFIXES = re.compile(rf"^{_KIND}[-_.]|[-_.]{_KIND}$")
 _EXTENSION = re.compile(r"\.(py|js|mjs|ts|sh)$")
@@ -91,7 +93,7 @@ def _headers(lines: tuple[str, ...], complaints: list[Complaint]) -> Mapping:
         if not colon:
             # Not shown: it may be the value alone.
             complaints.append(Complaint("--header", "must be a name, a colon and a value, such as 'X-Key: value'"))
-        elif name in headers:
+        elif name.lower() in map(str.lower, headers):
             complaints.append(Complaint("--header", f"{shown(name)} is given twice; keep one of them"))
         else:
             headers[name] = _text(value.strip())
@@ -115,8 +117,12 @@ def _at_root(snapshot: Snapshot) -> Snapshot:
 
 
 def _host_name(url: str) -> str:
+    """`example` of `https://mcp.example.com/`."""
     host = _HOST.match(url)
-    return _clean(host[1] if host is not None else "")
+    *labels, top = (host[1] if host is not None else "").lower().split(".")
+    if not top.isalpha():  # an address in numbers
+        return _clean("")
+    return _clean("-".join(label for label in labels or [top] if label not in _ANY_HOST))
 
 
 def _command_name(command: tuple[str, ...]) -> str:
@@ -137,5 +143,5 @@ def _command_name(command: tuple[str, ...]) -> str:
 
 def _clean(text: str) -> str:
     """A name that instances can have."""
-    name = _NOT_A_NAME.sub("-", text).strip("-.")[:MAX_NAME]
+    name = _NOT_A_NAME.sub("-", text).strip("-")[:MAX_NAME]
     return name or "server"

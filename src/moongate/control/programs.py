@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from moongate.control.environment import is_ordinary
 from moongate.control.files import Documents
-from moongate.control.nodes import scalars, shown
+from moongate.control.nodes import scalars
 from moongate.errors import Complaint
 from moongate.model.snapshot import Command, Snapshot
 
@@ -24,10 +24,23 @@ _MIN_INSERTED = 4
 
 def judge_programs(snapshot: Snapshot, documents: Documents, environ: Mapping[str, str]) -> Snapshot:
     """The snapshot with a warning for each program or folder that is not there. `environ`: the gateway's own."""
+    inserted = {
+        value: f"(value of ${{{variable}}})"
+        for scalar in scalars(documents.root)
+        for variable, value in scalar.inserted
+        if len(value) >= _MIN_INSERTED and not is_ordinary(variable)
+    }
+
+    def show(text: str) -> str:
+        """What came from the environment is named, not shown."""
+        for value, name in inserted.items():
+            text = text.replace(value, name)
+        return repr(text)
+
     warnings = [
-        str(Complaint(command.where, _without_inserted(text, documents)))
+        str(Complaint(command.where, f"{command.name}: {text}"))
         for command in _commands(snapshot)
-        for text in _faults(command, environ)
+        for text in _faults(command, environ, show)
     ]
     return replace(snapshot, warnings=(*snapshot.warnings, *warnings))
 
@@ -40,47 +53,32 @@ def _commands(snapshot: Snapshot) -> list[Command]:
     )
 
 
-def _faults(command: Command, environ: Mapping[str, str]) -> Iterator[str]:
+def _faults(command: Command, environ: Mapping[str, str], show: Callable[[str], str]) -> Iterator[str]:
     folder = Path(command.cwd or ".")
     if not folder.is_dir():
         kind = "is not a folder" if folder.exists() else "does not exist"
-        yield f"{command.name}: the folder {shown(str(folder))} {kind}; the server cannot run in it"
+        yield f"the folder {show(str(folder))} {kind}; the server cannot run in it"
         return
     program = command.argv[0]
-    name = f"{command.name}: the program {shown(program)}"
-    if "/" not in program:
-        path = os.get_exec_path(_path_variable(command, environ))
-        if not any(shutil.which(folder / place / program) for place in path):
-            yield _not_found(command.name, program, "is not found on the PATH; install it, or write its whole path")
-        return
+    name = f"the program {show(program)}"
     file = folder / program
-    if file.is_dir():
+    found = file.exists() if "/" in program else _on_path(command, environ, folder)
+    if not found and " " in program:
+        # The rest is not shown: it may hold secrets.
+        first = show(program.partition(" ")[0])
+        yield f"there is no program of this name with spaces; write {first} and put the rest into args"
+    elif "/" not in program:
+        if not found:
+            yield f"{name} is not found on the PATH; install it, or write its whole path"
+    elif not found:
+        yield f"{name} does not exist"
+    elif file.is_dir():
         yield f"{name} is a folder"
-    elif not file.exists():
-        yield _not_found(command.name, program, "does not exist")
     elif not os.access(file, os.X_OK):
         yield f"{name} cannot be executed; make it executable, or write its interpreter here and the file into args"
 
 
-def _path_variable(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
-    """PATH as the server will have it."""
-    own = dict(command.env)
-    inherited = {} if command.clear_env or "PATH" in command.withheld else environ
-    return {name: own.get(name, inherited.get(name, "")) for name in ("PATH",) if name in own or name in inherited}
-
-
-def _not_found(name: str, program: str, reason: str) -> str:
-    first, space, _ = program.partition(" ")
-    if space:
-        # The rest is not shown: it may hold secrets.
-        return f"{name}: there is no program of this name with spaces; write {shown(first)} and put the rest into args"
-    return f"{name}: the program {shown(program)} {reason}"
-
-
-def _without_inserted(text: str, documents: Documents) -> str:
-    """What came from the environment is named, not shown."""
-    for scalar in scalars(documents.root):
-        for variable, value in scalar.inserted:
-            if len(value) >= _MIN_INSERTED and not is_ordinary(variable):
-                text = text.replace(value, f"(value of ${{{variable}}})")
-    return text
+def _on_path(command: Command, environ: Mapping[str, str], folder: Path) -> bool:
+    """Looked up as at a start: on the server's own PATH, or else the gateway's; relative parts from its folder."""
+    path = dict(command.env).get("PATH") or environ.get("PATH") or os.defpath
+    return any(shutil.which(folder / place / command.argv[0]) for place in path.split(os.pathsep) if place)

@@ -141,11 +141,11 @@ class Command:
     """
 
     name: str
-    argv: tuple[str, ...]
+    argv: tuple[str, ...] = field(repr=False)
     env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     cwd: str | None = None
     clear_env: bool = False
-    withheld: frozenset[str] = frozenset()
+    withheld: frozenset[str] = field(default=frozenset(), compare=False)
     isolation: Isolation = Isolation.SESSION
     timeouts: Timeouts = Timeouts()
     start_seconds: float = 60.0

@@ -50,7 +50,8 @@ def _program(value: object) -> object:
     if isinstance(value, list):
         raise refusal("must be the program alone; its arguments go into args, found a list")
     if isinstance(value, str) and (not value or value != value.strip()):
-        raise refusal("must be the name or path of a program, without spaces at its ends, found {found}")
+        # Not shown: a whole command line may stand here.
+        raise refusal("is empty, or has spaces at its ends; write the name or path of a program")
     return value
 
 

@@ -15,8 +15,8 @@ from moongate.control.schema.document import Document
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 # Where each block of the page begins, in reading order; every other block follows the one that names it first.
-_FIRST_KEYS = ("url", "type", "transport")
-_LAST_WORDS = ("ignored", "not there yet.")
+_FIRST_KEYS = ("url", "command", "cmd", "args", "env", "cwd", "type", "transport")
+_LAST_WORDS = ("ignored", "refused", "not there yet.")
 
 _INTRODUCTION = """\
 # Configuration
@@ -40,10 +40,15 @@ mcpServers:
     url: https://search.example.com/mcp
     headers: {Authorization: "Bearer ${SEARCH_TOKEN}"}
     timeout: 10000
+  notes:
+    command: npx
+    args: [-y, "@modelcontextprotocol/server-filesystem", /srv/notes]
+    env: {API_KEY: "${NOTES_KEY}"}
 ```
 
-Here a client reaches the first server at `http://127.0.0.1:8000/mcp/time`. The same with ports, host names and
-paths of one's own:
+Here a client reaches the first server at `http://127.0.0.1:8000/mcp/time`. The last is a local one, which the gateway
+runs itself and speaks to over stdio; clients reach it in the same way. The same with ports, host names and paths of
+one's own:
 
 ```yaml
 binds:
@@ -63,6 +68,14 @@ binds:
                   targets:
                     - name: home-assistant
                       mcp: {host: "http://192.168.1.68:8123/api/mcp"}
+          - name: notes
+            matches:
+              - path: {pathPrefix: /mcp/notes}
+            backends:
+              - mcp:
+                  targets:
+                    - name: notes
+                      stdio: {cmd: npx, args: [-y, "@modelcontextprotocol/server-filesystem", /srv/notes]}
 ```
 
 `moongate check FILE` says whether a file can be used: every error at once, each with file and line. `moongate
@@ -80,7 +93,12 @@ schema` prints the JSON Schema that editors complete and check files with.
 - **Durations** have a unit: `500ms`, `100s`, `1m`, `1h30m`, with `d`, `h`, `m`, `s`, `ms` in this order. A bare
   number is an error. Only `timeout` and `sseReadTimeout` are whole numbers of milliseconds, as in the files of MCP
   clients.
-- **File names** are relative to the file that names them.
+- **File names** are relative to the file that names them. `~` is not replaced; `${HOME}` is.
+- **Local servers** (`command`, or a `stdio` target) get their arguments as they are written; no shell reads them. They
+  inherit the gateway's environment without `MOONGATE_*` and without the variables that any of the files names in
+  `${...}`: these are the gateway's secrets, and a server gets those that its `env` gives it. Variables that describe
+  the user and the machine (`HOME`, `PATH`, `LANG`, `TMPDIR`, `XDG_*`, ...) are always passed on. A program or folder
+  that is not there is a warning, at a check as at a start.
 - **Several files** are read as one: `mcpServers` and `gateway` may be shared between them, `binds` and
   `gateway.tokens` are put one after the other. The same key or instance in two files is an error that names both
   places.
@@ -209,7 +227,7 @@ def _named(value: dict[str, Any]) -> dict[str, Any] | None:
 
 def _rank(key: str, value: dict[str, Any]) -> int:
     if key in _FIRST_KEYS:
-        return 0
+        return _FIRST_KEYS.index(key) - len(_FIRST_KEYS)
     text = value.get("description", "").lower()
     return 2 if any(words in text for words in _LAST_WORDS) else 1
 
