@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,26 +19,22 @@ from pathlib import Path
 
 from moongate.audit.journal import Journal
 from moongate.audit.redact import RedactingFormatter, Redactor
-from moongate.control.compile import CompileOptions, compile_documents
-from moongate.control.files import load
 from moongate.control.publish import Publisher
 from moongate.control.secrets import load_key
+from moongate.control.source import Source
 from moongate.errors import StartError
-from moongate.model.snapshot import Bind, Command, Route, Snapshot
+from moongate.model.snapshot import Bind, Snapshot
 from moongate.protocol.sealed import Sealer
 from moongate.proxy.handle import DataPlane
 from moongate.proxy.plan import Plan, build_plan
 from moongate.proxy.sessions import SealedSessions
+from moongate.proxy.sse import SseDoors
 from moongate.tasks import Tasks
-from moongate.upstreams.base import Upstream
-from moongate.upstreams.bridge import Bridge, BridgeOptions
-from moongate.upstreams.http import HttpUpstream
 from moongate.upstreams.processes import Processes
-from moongate.upstreams.proxies import choose_proxy
-from moongate.upstreams.stdio import StdioOpener
+from moongate.upstreams.ways import Ways
 from moongate.wire.deadlines import Deadlines
 from moongate.wire.server import Server
-from moongate.wire.tls import Certificates, client_context
+from moongate.wire.tls import Certificates
 
 log = logging.getLogger("moongate")
 
@@ -63,19 +58,6 @@ class OpenBind:
             listening.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What the operator wrote: files, and what the command line says beside them."""
-
-    paths: tuple[Path, ...]
-    options: CompileOptions
-    environ: Mapping[str, str]
-
-    def read(self) -> Snapshot:
-        """Raises ConfigError."""
-        return compile_documents(load(self.paths, self.environ), self.options)
-
-
 class Runtime:
     """A running data plane. `start` once, `apply` for each reload, `stop` at the end."""
 
@@ -89,13 +71,12 @@ class Runtime:
         self.tasks = Tasks("runtime")
         self._deadlines: Deadlines
         self._sessions: SealedSessions
-        self._contexts: dict[tuple[str | None, str | None, str | None], ssl.SSLContext] = {}
-        # Sessions and processes outlive a reload that does not concern them.
-        self._bridges: dict[tuple[str, Command], Bridge] = {}
+        self._ways: Ways
 
     async def start(self, snapshot: Snapshot) -> None:
         """Listen. Raises StartError."""
-        self._sessions = SealedSessions(Sealer(load_key(self.data_dir, self.environ)))
+        sealer = Sealer(load_key(self.data_dir, self.environ))
+        self._sessions = SealedSessions(sealer)
         self._deadlines = Deadlines(asyncio.get_running_loop())
         try:
             self.journal = Journal(self.data_dir / "journal")
@@ -103,20 +84,21 @@ class Runtime:
             msg = f"{self.data_dir / 'journal'}: cannot be written: {error.strerror}; choose another --data-dir"
             raise StartError(msg) from None
         self.processes = Processes(snapshot.max_processes, self.tasks)
-        self.plane = DataPlane(self._plan(snapshot), self._deadlines)
+        self._ways = Ways(self.environ, self._deadlines, self.tasks, self.processes, _clean)
+        self.plane = DataPlane(self._plan(snapshot), self._deadlines, SseDoors(sealer, self._deadlines))
         RedactingFormatter.redactor = Redactor(snapshot.secrets)
         await self._listen(snapshot)
 
     async def apply(self, snapshot: Snapshot) -> None:
         """Put another snapshot into force. Raises StartError, and then nothing has changed."""
-        self._contexts.clear()
+        self._ways.begin()
         plan = self._plan(snapshot)
         before = self.plane.plan
         RedactingFormatter.redactor = Redactor(snapshot.secrets | before.snapshot.secrets)
         await self._listen(snapshot)
         self.plane.plan = plan
         before.close(kept=plan.upstreams)
-        self._bridges = {key: bridge for key, bridge in self._bridges.items() if not bridge.closed}
+        self._ways.settle(plan.upstreams)
         self.processes.max_processes = snapshot.max_processes
 
     def refresh(self) -> None:
@@ -135,6 +117,7 @@ class Runtime:
         for bind in self.binds.values():
             bind.close_sockets()
         await asyncio.gather(*(bind.server.close(seconds) for bind in self.binds.values()))
+        await self.plane.doors.close()
         self.plane.plan.close()
         await self.processes.close()
         await self.tasks.close()
@@ -167,38 +150,7 @@ class Runtime:
         await self.stop()
 
     def _plan(self, snapshot: Snapshot) -> Plan:
-        return build_plan(snapshot, self._connect, self._sessions, self.journal.commit)
-
-    def _connect(self, route: Route, lines: bytes) -> Upstream:
-        target = route.target
-        if isinstance(target, Command):
-            return self._host(route, target)
-        context = None
-        if target.scheme == "https":
-            tls = target.tls
-            key = (tls.ca, tls.cert, tls.key)
-            if key not in self._contexts:
-                self._contexts[key] = client_context(*key)
-            context = self._contexts[key]
-        proxy = choose_proxy(target.scheme, target.host, target.port, self.environ)
-        return HttpUpstream(target, self._deadlines, context, proxy, lines)
-
-    def _host(self, route: Route, command: Command) -> Bridge:
-        bridge = self._bridges.get((route.key, command))
-        if bridge is not None and not bridge.closed:
-            bridge.renew()
-            return bridge
-        opener = StdioOpener(command, self.processes, self.environ, RedactingFormatter.redactor.clean)
-        options = BridgeOptions(
-            name=route.name,
-            isolation=command.isolation,
-            timeouts=command.timeouts,
-            start_seconds=command.start_seconds,
-            idle_seconds=command.idle_seconds,
-            max_conversations=command.max_processes,
-        )
-        bridge = self._bridges[route.key, command] = Bridge(opener, options, self._deadlines, self.tasks)
-        return bridge
+        return build_plan(snapshot, self._ways.connect, self._sessions, self.journal.commit)
 
     async def _listen(self, snapshot: Snapshot) -> None:
         wanted = {bind.port: bind for bind in snapshot.binds}
@@ -283,6 +235,11 @@ def _listening_socket(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     both = host == "::" and socket.has_dualstack_ipv6()
     return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
+
+
+def _clean(text: str) -> str:
+    """By the secrets that are known when it is said."""
+    return RedactingFormatter.redactor.clean(text)
 
 
 def log_to_stderr(level: str) -> None:

@@ -18,8 +18,9 @@ from moongate.protocol.jsonrpc import (
     tool_failed,
     tool_failure,
 )
-from moongate.protocol.sealed import Session
+from moongate.protocol.sealed import Address, Session
 from moongate.proxy.forward import EVENT_STREAM, JSON, media_type
+from moongate.proxy.match import Door
 from moongate.proxy.plan import Plan, RoutePlan
 from moongate.wire.messages import ResponseHead
 from moongate.wire.server import ServerConnection
@@ -30,10 +31,24 @@ class Admission:
     (Unix time).
 
     `facts` is an exchange as it stood then, to be copied, `record` what its records have in common; `lines` are the
-    header lines that go to the backend. `modern`: the version header says so.
+    header lines that go to the backend. `modern`: the version header says so. `query` is the request's, `address` what
+    was sealed in the message address of HTTP+SSE.
     """
 
-    __slots__ = ("facts", "lines", "modern", "plan", "record", "route", "session", "session_token", "until")
+    __slots__ = (
+        "address",
+        "door",
+        "facts",
+        "lines",
+        "modern",
+        "plan",
+        "query",
+        "record",
+        "route",
+        "session",
+        "session_token",
+        "until",
+    )
 
     def __init__(self, plan: Plan, route: RoutePlan, until: float) -> None:
         self.plan = plan
@@ -45,6 +60,9 @@ class Admission:
         self.session: Session | None = None
         self.session_token: bytes | None = None
         self.lines = b""
+        self.door = Door.STREAM
+        self.query: str | None = None
+        self.address: Address | None = None
 
 
 class Passed(NamedTuple):

@@ -19,7 +19,7 @@ from moongate.audit.record import encode, facts
 from moongate.audit.redact import RedactingFormatter
 from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
 from moongate.model.exchange import Exchange
-from moongate.model.snapshot import Target, Transport
+from moongate.model.snapshot import Target
 from moongate.policies.base import Verdict
 from moongate.policies.host import split_authority
 from moongate.policies.pipeline import judge_head
@@ -31,6 +31,7 @@ from moongate.proxy.forward import EVENT_STREAM, JSON, media_type
 from moongate.proxy.match import Door
 from moongate.proxy.plan import Plan, RoutePlan
 from moongate.proxy.reply import own_answer
+from moongate.proxy.sse import SseDoors, check_method
 from moongate.proxy.streams import EventRelay
 from moongate.upstreams.base import Reply
 from moongate.wire.deadlines import Deadlines
@@ -53,8 +54,9 @@ _SINGLE = frozenset(
 class DataPlane:
     """Carries requests by the plan in force. `plan` is replaced by one assignment."""
 
-    def __init__(self, plan: Plan, deadlines: Deadlines) -> None:
+    def __init__(self, plan: Plan, deadlines: Deadlines, doors: SseDoors) -> None:
         self.plan = plan
+        self.doors = doors
         self._deadlines = deadlines
         self._ids = map(f"{secrets.token_hex(6)}{{:08x}}".format, itertools.count(1))
 
@@ -126,15 +128,19 @@ class DataPlane:
         verdict = judge_head(route.policies, exchange)
         if verdict.refusal is not None:
             raise self._judged(exchange, verdict, verdict.refusal)
-        _check_door(door, route, request)
+        _check_door(door, request)
         _check_single(request)
         admission = Admission(plan, route, verdict.until)
+        admission.door, admission.query = door, request.query
+        if door is Door.MESSAGES:
+            admission.address = address = self.doors.addresses.open(request.query, route.route.key, exchange)
+            admission.until = min(admission.until, address.expires)
         if request.method == "POST":
             _check_media(request)
         version = request.fields.get(b"mcp-protocol-version")
         admission.modern = is_modern(version, None)
         token = request.fields.get(b"mcp-session-id")
-        if token is not None and not admission.modern:
+        if token is not None and not admission.modern and door is Door.STREAM:
             self._enter(admission, exchange, token)
         elif version is not None:
             exchange.revision = version.decode("latin-1")
@@ -190,6 +196,9 @@ class DataPlane:
             depth = admission.plan.snapshot.limits.json_depth
             big = len(body) > _INLINE_JUDGING
             self._note(call, await asyncio.to_thread(parse, body, depth) if big else parse(body, depth))
+        if admission.door is not Door.STREAM:
+            await self.doors.forward(call)
+            return
         upstream = admission.route.upstream
         reply = upstream.send_now(call)
         if reply is None:
@@ -343,16 +352,10 @@ def _known(
     return known
 
 
-def _check_door(door: Door, route: RoutePlan, request: RequestHead) -> None:
-    if door is Door.SSE:
-        if request.method != "GET":
-            text = "messages are not posted to an SSE address"
-            raise Refusal(FailureClass.UNSUPPORTED, text, status=405, headers=((b"allow", b"GET"),))
-        raise Refusal(FailureClass.UNSUPPORTED, "HTTP+SSE is not served yet", status=501)
-    target = route.route.target
-    if isinstance(target, Target) and target.transport is Transport.SSE:
-        raise Refusal(FailureClass.UNSUPPORTED, "HTTP+SSE backends are not served yet", status=501)
-    if request.method not in _METHODS:
+def _check_door(door: Door, request: RequestHead) -> None:
+    if door is not Door.STREAM:
+        check_method(door, request)
+    elif request.method not in _METHODS:
         raise Refusal(FailureClass.UNSUPPORTED, f"method {request.method}", status=405, headers=_ALLOW)
 
 

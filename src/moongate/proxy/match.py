@@ -23,6 +23,7 @@ class Door(Enum):
 
     STREAM = "streamable HTTP"
     SSE = "HTTP+SSE"
+    MESSAGES = "messages of HTTP+SSE"
 
 
 # Below a prefix only these exist.
@@ -33,6 +34,7 @@ SUFFIXES = {
     "/v1/stream": Door.STREAM,
     "/sse": Door.SSE,
     "/events": Door.SSE,
+    "/messages": Door.MESSAGES,
 }
 
 Condition = Callable[[str, Mapping[bytes, bytes], Sequence[tuple[str, str]]], bool]

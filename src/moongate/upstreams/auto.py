@@ -7,12 +7,14 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from moongate.errors import UpstreamError
+from moongate.errors import FailureClass, UpstreamError
+from moongate.model.snapshot import Transport
 from moongate.protocol.jsonrpc import read_answer
 from moongate.tasks import Tasks
 from moongate.upstreams.base import Reply, Request, Upstream
-from moongate.upstreams.bridge import Bridge, BridgeOptions
+from moongate.upstreams.bridge import Bridge
 from moongate.upstreams.http import HttpUpstream
+from moongate.upstreams.keeping import BridgeOptions
 from moongate.upstreams.sse import SseOpener
 from moongate.wire.codings import coding_of
 from moongate.wire.deadlines import Deadlines
@@ -24,6 +26,25 @@ log = logging.getLogger("moongate")
 REFUSALS = frozenset({400, 404, 405})
 MAX_REFUSAL = 1024 * 1024
 PROBE_AGAIN_SECONDS = 10.0
+# HTTP+SSE connections to one server, on behalf of clients of streamable HTTP.
+MAX_CONVERSATIONS = 1000
+
+
+def over_http(http: HttpUpstream, deadlines: Deadlines, tasks: Tasks) -> Upstream:
+    """The upstream of a target by its transport; `http` is how it is reached."""
+    target = http.target
+    if target.transport is Transport.STREAMABLE_HTTP:
+        return http
+    opener = SseOpener(http)
+    options = BridgeOptions(
+        name=target.name,
+        timeouts=target.timeouts,
+        start_seconds=target.timeouts.connect + target.timeouts.first_byte,
+        start_failure=FailureClass.UPSTREAM_TIMEOUT,
+        max_conversations=MAX_CONVERSATIONS,
+    )
+    sse = SseUpstream(opener, options, deadlines, tasks)
+    return sse if target.transport is Transport.SSE else AutoUpstream(http, sse, opener, tasks)
 
 
 class SseUpstream(Bridge):
@@ -177,6 +198,11 @@ class AutoUpstream:
         """It does not speak HTTP+SSE (any more): try anew."""
         if self._decided is self._sse:
             self._decided = None
+
+    def renew(self) -> None:
+        """See `base.Upstream`."""
+        self._streamable.renew()
+        self._sse.renew()
 
     def close(self) -> None:
         """See `base.Upstream`."""

@@ -96,6 +96,10 @@ class Upstream(Protocol):
         """
         ...
 
+    def renew(self) -> None:
+        """It goes on under another configuration, whose headers for clients may differ."""
+        ...
+
     def close(self) -> None:
         """No new requests; connections close when they are idle, processes are ended."""
         ...

@@ -132,6 +132,10 @@ class HttpUpstream:
             connection.start(b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, len(body)), body)
         return HttpReply(connection, self._pool, self._loop, self.target.timeouts.first_byte)
 
+    def renew(self) -> None:
+        """See `base.Upstream`: what was remembered of heads is forgotten."""
+        self._pool.forget_heads()
+
     def close(self) -> None:
         """See `base.Upstream`."""
         self._pool.close()

@@ -34,6 +34,8 @@ STDIN_SECONDS = 2.0  # from closing stdin to SIGTERM
 TERM_SECONDS = 2.0  # from SIGTERM to SIGKILL
 CLOSE_SECONDS = STDIN_SECONDS + TERM_SECONDS + 2.0
 WATCHER_EXIT_SECONDS = 2.0
+SOON_BETTER = {errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM}  # sendmsg(2): too many descriptors on their way
+RETRY_SECONDS = 0.01
 SWEEPS = 40
 SWEEP_PAUSE = 0.05
 OWN = "MOONGATE_"
@@ -159,8 +161,11 @@ class _Link:
             except BlockingIOError:
                 self._loop.add_writer(self._socket.fileno(), self._flush)
                 return
-            except OSError:
-                self.close()
+            except OSError as error:
+                if error.errno in SOON_BETTER:
+                    self._loop.call_later(RETRY_SECONDS, self._flush)
+                else:
+                    self.close()
                 return
             _close_all(fds)
             waiting[0] = (data[sent:], ())
@@ -223,6 +228,7 @@ class Processes:
         self._live: dict[int, Process] = {}
         self._starting: dict[int, asyncio.Future[None]] = {}
         self._commands: dict[int, Command] = {}
+        self._cleaning: set[asyncio.Task[None]] = set()
         self._link: _Link | None = None
         self._number = 0
         self._closed = False
@@ -320,7 +326,9 @@ class Processes:
         for number in tuple(self._live):
             error = UpstreamError(FailureClass.PROCESS_START, "the watcher process has ended")
             self._forget(number, self._starting.get(number), error)
-        self._tasks.spawn(self._clean_up(link, pids), "watcher's end")
+        cleaning = self._tasks.spawn(self._clean_up(link, pids), "watcher's end")
+        self._cleaning.add(cleaning)
+        cleaning.add_done_callback(self._cleaning.discard)
 
     async def _clean_up(self, link: _Link, pids: list[int]) -> None:
         await link.collect()
@@ -340,8 +348,8 @@ class Processes:
             await asyncio.wait([process.gone for process in self._live.values()], timeout=CLOSE_SECONDS)
         if self._link is not None:
             self._link.close()
-        await self._tasks.wait(WATCHER_EXIT_SECONDS * 2)
-        await self._tasks.close()
+        if self._cleaning:
+            await asyncio.wait(self._cleaning, timeout=WATCHER_EXIT_SECONDS * 2)
 
 
 def child_environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
@@ -439,4 +447,5 @@ def _sweep(mark: bytes, pids: list[int]) -> bool:
     left = [pid for pid in watcher.process_table() if watcher.has_mark(pid, mark)] if watcher.has_proc() else []
     for pid in left:
         watcher.send(pid, signal.SIGKILL)
+    pids += left
     return not left

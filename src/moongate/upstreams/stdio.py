@@ -178,36 +178,39 @@ class StdioChannel:
             self._await_exit()
 
     def _feed(self, data: bytes) -> None:
-        if self._over:
-            return
         if self._pieces:
             end = data.find(b"\n")
             if end < 0:
                 self._hold(data)
                 return
             self._pieces.append(data[:end])
-            data = b"".join(self._pieces) + data[end:]
+            first = b"".join(self._pieces)
             self._pieces.clear()
             self._held = 0
+            self._line(first)
+            data = data[end + 1 :]
         lines = data.split(b"\n")
         rest = lines.pop()
         for line in lines:
-            if len(line) > self._limit:
-                self._too_long()
-                return
-            self._line(line.strip())
+            self._line(line)
         if rest:
             self._hold(rest)
 
     def _hold(self, piece: bytes) -> None:
+        if self._over:
+            return
         self._pieces.append(piece)
         self._held += len(piece)
         if self._held > self._limit:
             self._too_long()
 
     def _line(self, line: bytes) -> None:
-        if self._over:  # since an earlier line of this piece
+        if self._over:  # perhaps since an earlier line of this piece
             return
+        if len(line) > self._limit:
+            self._too_long()
+            return
+        line = line.strip()
         if line.startswith(b'{"') or (line and _may_be_message(line := line.removeprefix(_BOM))):
             if not self._heard:
                 self._heard = True
@@ -282,6 +285,8 @@ class StdioChannel:
             self._timer = self._loop.call_later(EXIT_SECONDS, self._lingers)
 
     def _lingers(self) -> None:
+        if self._over:
+            return
         error = self._failure("closed its stdin or stdout without ending")
         self._close_stdin()
         self._discard()
@@ -360,35 +365,34 @@ class StdioOpener:
     def __init__(
         self, command: Command, processes: Processes, environ: Mapping[str, str], redact: Callable[[str], str]
     ) -> None:
-        self._command = command
+        self.command = command
         self._processes = processes
         self._environ = environ
         self._redact = redact
-        self._loop = asyncio.get_running_loop()
         self._delay = 0.0
         self._failed_at = 0.0
         self._reason = ""
 
     async def open(self, receiver: Receiver) -> StdioChannel:
         """Start a process. Raises UpstreamError (PROCESS_START)."""
-        wait = self._failed_at + self._delay - self._loop.time()
+        wait = self._failed_at + self._delay - asyncio.get_running_loop().time()
         if self._delay and wait > LONGEST_WAIT:
             text = f"{self._reason}; it can be started again in {wait:.1f} s"
             raise UpstreamError(FailureClass.PROCESS_START, text)
         if self._delay and wait > 0:
             await asyncio.sleep(wait)
-        began = self._loop.time()
+        began = asyncio.get_running_loop().time()
         try:
-            process = await self._processes.spawn(self._command, self._environ)
-        except NoRoom:
-            raise
+            process = await self._processes.spawn(self.command, self._environ)
+        except NoRoom as error:
+            raise UpstreamError(error.failure, f"{self.command.name!r} was not started: {error.detail}") from None
         except UpstreamError as error:
-            detail = f"{self._command.name!r} could not be started: {self._redact(error.detail)}"
+            detail = f"{self.command.name!r} could not be started: {self._redact(error.detail)}"
             log.warning("hosted server: %s", detail)
             self._failed(began, detail)
             raise UpstreamError(error.failure, detail) from None
-        log.debug("hosted server %r: process %d started", self._command.name, process.pid)
-        return StdioChannel(process, self._command, receiver, self._redact, lambda *how: self._judged(began, *how))
+        log.debug("hosted server %r: process %d started", self.command.name, process.pid)
+        return StdioChannel(process, self.command, receiver, self._redact, lambda *how: self._judged(began, *how))
 
     def _judged(self, began: float, worked: bool, reason: str) -> None:
         if worked:
@@ -401,4 +405,4 @@ class StdioOpener:
         self._reason = reason
         if not self._delay or began >= self._failed_at:
             self._delay = min(self._delay * 2, LONGEST_DELAY) or FIRST_DELAY
-        self._failed_at = self._loop.time()
+        self._failed_at = asyncio.get_running_loop().time()

@@ -30,6 +30,8 @@ import sys
 import time
 
 MARK = "MOONGATE_PROCESS"
+RIGHTS = socket.CMSG_SPACE(3 * array.array("i").itemsize)  # for one message's descriptors: a read never mixes two
+CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 LENGTH = struct.Struct("!I")
 RECEIVE_BYTES = 256 * 1024
 SELF_GRACE = 2.0  # for what a program leaves behind when it ends by itself
@@ -214,6 +216,7 @@ class Watcher:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
         self.selector.register(control, selectors.EVENT_READ, self.on_control)
         self.selector.register(self.bell, selectors.EVENT_READ, self.on_bell)
 
@@ -254,20 +257,24 @@ class Watcher:
     def on_control(self) -> None:
         """Requests of the gateway, or its end."""
         self.flush()
-        rights = socket.CMSG_LEN(64 * array.array("i").itemsize)
+        flags = 0
         try:
-            data, ancillary, _, _ = self.control.recvmsg(RECEIVE_BYTES, rights, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+            data, ancillary, flags, _ = self.control.recvmsg(RECEIVE_BYTES, RIGHTS, CLOSE_ON_EXEC)
         except BlockingIOError:
             return
         except OSError:
             data, ancillary = b"", []
+        received = array.array("i")
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                fds = array.array("i")
-                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-                self.fds += fds
-        for fd in self.fds:
+                received.frombytes(content)
+        for fd in received:
             os.set_inheritable(fd, False)
+        self.fds += received
+        if (
+            flags & socket.MSG_CTRUNC
+        ):  # this process may not open more: keep the count, so that later ones are not mixed up
+            self.fds += [-1] * (3 - len(received))
         if not data:
             self.gateway_gone()
         self.inbox += data
@@ -304,10 +311,13 @@ class Watcher:
             self.say({"id": number, "error": ["fork", error.errno]})
         finally:
             for fd in fds:
-                os.close(fd)
+                if fd >= 0:
+                    os.close(fd)
 
     def spawn(self, number: int, program: Program, mark: str, fds: list[int]) -> None:
         """Start a program; whether it could be started comes through a pipe that exec closes. Raises OSError."""
+        if min(fds) < 0:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         inner, outer = os.pipe()
         try:
             pid = os.fork()

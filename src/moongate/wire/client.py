@@ -290,6 +290,12 @@ class Pool:
         else:
             connection.close()
 
+    def forget_heads(self) -> None:
+        """Heads that were remembered are parsed anew: what their readers noted with them may not hold any more."""
+        self._heads = Heads(parse_response, MAX_FIELDS, REMEMBERED_HEADS)
+        for connection in self._open:
+            connection.heads = self._heads
+
     def _lost(self, connection: UpstreamConnection) -> None:
         self._open.discard(connection)
         self._deadlines.forget(connection)

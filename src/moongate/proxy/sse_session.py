@@ -1,0 +1,234 @@
+"""One client of HTTP+SSE: its event stream, and the calls whose answers pass on it.
+
+A call is posted with a request of its own and answered on the stream. Its record is in the journal before the event
+that answers it leaves; if the stream ends first, the record says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+
+import msgspec
+
+from moongate.audit.record import encode
+from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
+from moongate.protocol.jsonrpc import Answer, read_answers
+from moongate.proxy.call import Call
+from moongate.proxy.reply import failure_body
+from moongate.wire.deadlines import NEVER, Deadlines
+from moongate.wire.events import COMMENT, encode_event
+
+# Where the route names no interval: proxies on the way often cut what is silent for 30 s.
+KEEPALIVE_SECONDS = 15.0
+MAX_PENDING = 256
+# Messages of one client that are under way, and their bytes.
+MAX_MESSAGES = 512
+MAX_MESSAGE_BYTES = 128 * 1024 * 1024
+_ID_STARTS = b'"-0123456789'
+
+Key = str | int | float
+
+
+def id_key(raw: bytes | msgspec.Raw) -> Key | None:
+    """What makes two spellings of one JSON-RPC id equal; None for what is no id."""
+    if bytes(raw)[:1] not in _ID_STARTS or not len(raw):
+        return None
+    try:
+        found = msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return None
+    return found if isinstance(found, str | int | float) else None
+
+
+class DoorSession:
+    """An open stream towards a client. `call` is its GET; `name` finds it.
+
+    `revision` and `client` are what initialize brought, for the records of later calls.
+    """
+
+    def __init__(self, call: Call, name: str, deadlines: Deadlines) -> None:
+        self.call = call
+        self.name = name
+        self.revision = ""
+        self.client = ""
+        self.deadline = NEVER
+        self.partial = False
+        self.begun = False
+        self.draining = False
+        self.closed = False
+        self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
+        self._interval = call.route.route.keepalive or KEEPALIVE_SECONDS
+        self._pending: dict[Key, Call] = {}
+        self._messages = 0
+        self._bytes = 0
+
+    # -- the stream
+
+    async def begin(self, lines: bytes) -> None:
+        """Record that it opens, then send its head; `lines` are header lines."""
+        connection = self.call.connection
+        await self._written(self.call.record("open"))
+        self.call.exchange.recorded = False
+        if connection.gone:
+            raise ClientClosed
+        connection.begin(connection.frame(200, lines, None))
+        self.begun = True
+        self._moved()
+        self._deadlines.watch(self)
+
+    async def send(self, data: bytes) -> None:
+        """Whole events (or a part of a long one), as fast as the client reads. Raises ClientClosed."""
+        connection = self.call.connection
+        connection.put(data)
+        self.call.exchange.bytes_out += len(data)
+        self._moved()
+        await connection.writable()
+
+    async def deliver(self, message: bytes) -> None:
+        """One JSON-RPC message, as an event. Raises ClientClosed."""
+        if self._pending and (answers := read_answers(message)):
+            await self.settle(answers, len(message))
+        await self.send(encode_event(message))
+
+    def _moved(self) -> None:
+        self.deadline = self._loop.time() + self._interval
+
+    def expire(self) -> None:
+        """It was quiet for an interval: a comment, so that nobody on the way takes it for dead."""
+        connection = self.call.connection
+        if not (self.partial or connection.gone or connection.stalled or not self.begun):
+            connection.put(COMMENT)
+        self._moved()
+
+    def finish(self, error: UpstreamError | None = None, last: bytes = b"") -> None:
+        """The end of the stream, by whoever's doing: records first, then the last bytes. `error` is the backend's."""
+        call = self.call
+        self.close(error)
+        if error is not None:
+            call.exchange.fail(error.failure, error.detail)
+        end = call.connection.abort if self.partial else partial(call.connection.end, last)
+        call.admission.plan.commit(call.record("close"), end)
+
+    def close(self, error: UpstreamError | None = None) -> None:
+        """No more comments; whatever still waits for its answer is recorded."""
+        self.closed = True
+        self._deadlines.forget(self)
+        gone = UpstreamError(FailureClass.CLIENT_CLOSED, "the client's stream ended before the answer")
+        for pending in tuple(self._pending.values()):
+            pending.exchange.fail((error or gone).failure, (error or gone).detail)
+            self._commit(pending)
+
+    # -- the calls
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any call is to be answered."""
+        return bool(self._pending)
+
+    def add(self, call: Call) -> None:
+        """Await the answer of a call. Raises Refusal if too many are awaited."""
+        exchange = call.exchange
+        exchange.revision = exchange.revision or self.revision
+        exchange.client = exchange.client or self.client
+        key = None if exchange.rpc_id is None else id_key(exchange.rpc_id)
+        if key is None:
+            return
+        if len(self._pending) >= MAX_PENDING:
+            detail = f"{MAX_PENDING} calls of this client wait for their answers"
+            raise Refusal(FailureClass.RATE_LIMITED, detail)
+        before = self._pending.get(key)
+        if before is not None:
+            self._commit(before)
+        self._pending[key] = call
+
+    def take_on(self, call: Call) -> None:
+        """A message is under way from here. Raises Refusal if there are too many; `lay_down` is its end."""
+        size = call.exchange.bytes_in
+        if self._messages >= MAX_MESSAGES or (self._bytes and self._bytes + size > MAX_MESSAGE_BYTES):
+            raise Refusal(FailureClass.RATE_LIMITED, "too many messages of this client are under way")
+        self.add(call)
+        self._messages += 1
+        self._bytes += size
+
+    def lay_down(self, call: Call) -> None:
+        """A message is no longer under way."""
+        self._messages -= 1
+        self._bytes -= call.exchange.bytes_in
+
+    def awaits(self, call: Call) -> bool:
+        """Whether its answer is awaited."""
+        key = None if call.exchange.rpc_id is None else id_key(call.exchange.rpc_id)
+        return key is not None and self._pending.get(key) is call
+
+    def drop(self, call: Call) -> bool:
+        """Await its answer no longer; whether it was awaited."""
+        key = None if call.exchange.rpc_id is None else id_key(call.exchange.rpc_id)
+        if key is None or self._pending.get(key) is not call:
+            return False
+        del self._pending[key]
+        return True
+
+    async def settle(self, answers: list[Answer], size: int) -> None:
+        """These are about to leave in an event of `size` bytes: the calls that they answer are recorded first."""
+        records = []
+        for answer in answers:
+            call = self._take(answer.id)
+            if call is not None:
+                call.inspect(answer)
+                if call.initializing:
+                    self.revision, self.client = call.exchange.revision, call.exchange.client
+                records.append(self._record(call, size))
+        if records:
+            await self._written(b"".join(records))
+
+    async def settle_windows(self, raw_id: bytes, first: bytes, last: bytes) -> None:
+        """The same for an answer that was too long to be held: how it begins and ends."""
+        call = self._take(raw_id)
+        if call is not None:
+            call.inspect_windows(first, last)
+            await self._written(self._record(call, len(last)))
+
+    async def fail(self, call: Call, error: UpstreamError) -> None:
+        """There will be no answer: the client is told on the stream."""
+        if self.drop(call):
+            call.exchange.fail(error.failure, error.detail)
+            data = failure_body(call.exchange, error.failure)
+            await self._written(self._record(call, len(data)))
+            await self.send(encode_event(data))
+
+    def forget(self, call: Call) -> None:
+        """It ended without an answer, as it should: the client has cancelled it."""
+        if self.drop(call):
+            self._commit(call)
+
+    def _take(self, raw_id: bytes | msgspec.Raw) -> Call | None:
+        key = id_key(raw_id)
+        return None if key is None else self._pending.pop(key, None)
+
+    def _record(self, call: Call, size: int = 0) -> bytes:
+        exchange = call.exchange
+        exchange.recorded = True
+        exchange.status = exchange.status or 202
+        exchange.bytes_out += size
+        return encode(exchange, time.perf_counter(), "", call.admission.record)
+
+    def _commit(self, call: Call) -> None:
+        self.drop(call)
+        call.admission.plan.commit(self._record(call), _nothing)
+
+    async def _written(self, record: bytes) -> None:
+        written = self._loop.create_future()
+        self.call.admission.plan.commit(record, partial(_wake, written))
+        await written
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _nothing() -> None:
+    """No answer waits for this record."""
