@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ log = logging.getLogger("moongate")
 
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 BACKLOG = 1024
+FILES = 65_536
 
 
 @dataclass(slots=True)
@@ -132,6 +134,7 @@ class Runtime:
         """Serve until SIGTERM or SIGINT; SIGHUP and changed files reload. Raises ConfigError, StartError."""
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
+        raise_file_limit()
         await self.start(source.read())
         publisher = Publisher(source.paths, source.read, self.apply, self.refresh)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -240,6 +243,14 @@ def _listening_socket(host: str, port: int) -> socket.socket:
 def _clean(text: str) -> str:
     """By the secrets that are known when it is said."""
     return RedactingFormatter.redactor.clean(text)
+
+
+def raise_file_limit() -> None:
+    """Connections, and pipes of hosted servers, need more descriptors than the 1024 that many systems begin with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def log_to_stderr(level: str) -> None:

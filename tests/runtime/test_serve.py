@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -436,3 +437,15 @@ def test_nothing_that_the_program_writes_holds_a_secret(tmp_path: Path) -> None:
         assert not (tmp_path / "data" / "key").exists()
 
     run(story())
+
+
+def test_it_takes_the_descriptors_that_the_system_grants(tmp_path: Path) -> None:
+    """A low soft limit is raised as far as it may be: each connection and each hosted server needs some."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        with serving(tmp_path, "mcpServers: {}") as program:
+            soft = resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE)[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert soft == (65_536 if before[1] == resource.RLIM_INFINITY else min(65_536, before[1]))
