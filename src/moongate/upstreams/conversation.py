@@ -88,6 +88,7 @@ class Session:
         self._numbers += 1
         stream = Stream(self.conversation, self._numbers, due, resumable=True)
         self.streams[self._numbers] = stream
+        stream.home = self.streams
         if len(self.streams) > KEPT_STREAMS:
             self._forget_streams()
         return stream

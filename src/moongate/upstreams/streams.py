@@ -61,7 +61,7 @@ class Source(Protocol):
 class Stream:
     """One stream. `due`: answers that are still awaited (a standalone stream awaits none and has no end of its own).
 
-    `resumable`: its events carry ids, `<number>-<sequence>`. `plain`: the client takes nothing but the answer.
+    `home` is where it is found again; `resumable`: its events carry ids, `<number>-<sequence>`. `plain`: the client takes nothing but the answer.
     """
 
     __slots__ = (
@@ -71,6 +71,7 @@ class Stream:
         "due",
         "ended",
         "error",
+        "home",
         "number",
         "plain",
         "queue",
@@ -89,6 +90,7 @@ class Stream:
         self.resumable = resumable
         self.queue: deque[tuple[int, bytes]] = deque()
         self.plain = False
+        self.home: dict[int, Stream] | None = None
         self.unsent = 0
         self.ended = False
         self.error: UpstreamError | None = None
@@ -433,7 +435,10 @@ class BridgeReply:
         """The request is done with the stream."""
         if not self._over:
             self._over = True
-            self._stream.detach(self)
+            stream = self._stream
+            stream.detach(self)
+            if not self._committed and stream.home is not None:  # an answer without ids: nobody can come back for it
+                stream.home.pop(stream.number, None)
 
     def cancel(self) -> None:
         """The request is gone: what can be resumed goes on, anything else is given up."""
