@@ -61,7 +61,8 @@ class Source(Protocol):
 class Stream:
     """One stream. `due`: answers that are still awaited (a standalone stream awaits none and has no end of its own).
 
-    `home` is where it is found again; `resumable`: its events carry ids, `<number>-<sequence>`. `plain`: the client takes nothing but the answer.
+    `home` is where it is found again. `resumable`: its events carry ids, `<number>-<sequence>`. `plain`: the client
+    takes nothing but the answer.
     """
 
     __slots__ = (
