@@ -1,6 +1,6 @@
 """May this happen, and changed how: one policy per file, with its options, its behaviour and its reasons.
 
 `base`: what a policy is, and its verdict. `pipeline`: the ordered stages, each with the reason for its position.
-`host`, `origin`, `authn`: head policies, which see a request before its body is read. `headers`: what is changed on the
-way.
+`host`, `trust` (forwarding proxies), `cors`, `csrf`, `authn`: head policies, which see a request before its body is
+read. `origins`: what the browser policies compare. `headers`: what is changed on the way.
 """

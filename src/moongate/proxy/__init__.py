@@ -4,4 +4,9 @@
 a client, the one table of headers. `sessions`: sealed session ids. `answer`: a backend's reply on its way to the
 client. `streams`: event streams on that way. `reply`: what the gateway says itself, the one table from failure class to
 status, code and text.
+
+Clients that only exchange messages: `messenger` is their client of streamable HTTP, made of `carrier` (the HTTP of one
+message), `flights` (its state), `turns` (who may be sent when) and `inbound` (answers become messages). Two doors stand
+on it. `sse`: HTTP+SSE, with `sse_session` (one client) and `sse_pass` (straight through, where the server speaks it
+too). `stdio_door`: standard input and output, with `pipes`.
 """

@@ -1,0 +1,1 @@
+"""`moongate connect`: the stdio door to a server."""
