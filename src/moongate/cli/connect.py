@@ -32,6 +32,12 @@ def connect(options: ConnectOptions) -> int:
     """Carry messages until the client closes its side or a signal comes; the exit code. Only messages go to stdout."""
     log_to_stderr(options.log_level)
     try:
+        for descriptor in (STDIN, STDOUT):
+            os.fstat(descriptor)
+    except OSError:
+        print("moongate connect speaks over standard input and output, and one of them is closed", file=sys.stderr)
+        return USAGE
+    try:
         destination = read_destination(options.line, None if options.ca is None else str(options.ca), os.environ)
         connection = Connection(destination, os.environ)
     except ConfigError as error:

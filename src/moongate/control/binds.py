@@ -7,9 +7,18 @@ from collections.abc import Iterator
 from moongate.control.findings import Findings
 from moongate.control.hosted import build_command, inserted_secrets, refuse_http_keys
 from moongate.control.nodes import Loc
-from moongate.control.policies import Defaults, judge_browser, keepalive, needs_token, route_policies
-from moongate.control.schema.backend import Policies, ServedTls
-from moongate.control.schema.binds import BindEntry, ListenerEntry, MatchEntry, RouteEntry, TargetEntry, ValueChoice
+from moongate.control.policies import Defaults, keepalive, needs_token, route_policies
+from moongate.control.route_policies import bounds, flow_policies, reached
+from moongate.control.schema.backend import RoutePolicies, ServedTls
+from moongate.control.schema.binds import (
+    BindEntry,
+    HostEntry,
+    ListenerEntry,
+    MatchEntry,
+    RouteEntry,
+    TargetEntry,
+    ValueChoice,
+)
 from moongate.control.targets import build_target, build_timeouts, host_address
 from moongate.model.snapshot import (
     Bind,
@@ -137,26 +146,38 @@ def _routes(listener: ListenerEntry, loc: Loc, defaults: Defaults, findings: Fin
 
 
 def _route(entry: RouteEntry, loc: Loc, defaults: Defaults, findings: Findings) -> Route:
-    policies = entry.policies or Policies()
-    written = entry.backends[0].mcp.targets[0]
+    policies = entry.policies or RoutePolicies()
+    here: Loc = (*loc, "policies")
+    written = _written_target(entry)
     target_loc = (*loc, "backends", 0, "mcp", "targets", 0)
-    judge_browser(policies, defaults, findings, (*loc, "policies"))
     if written.stdio is not None:
-        refuse_http_keys(written, policies, (findings, target_loc, (*loc, "policies")))
+        refuse_http_keys(written, policies, (findings, target_loc, here))
     name = entry.name or written.name
+    matches = tuple(_match(match) for match in entry.matches or ()) or (Match(),)
+    target = _target(written, defaults, (findings, target_loc))
     return Route(
         key=name,
         name=name,
-        matches=tuple(_match(match) for match in entry.matches or ()) or (Match(),),
-        target=_target(written, defaults, (findings, target_loc)),
-        policies=route_policies(policies),
-        auth=needs_token(policies, defaults, findings, (*loc, "policies")),
+        matches=matches,
+        target=reached(target, policies, bounds(policies.timeout, written), (findings, here)),
+        policies=(
+            *route_policies(policies, defaults, findings, here),
+            *flow_policies(policies, matches, findings, here),
+        ),
+        auth=needs_token(policies, defaults, findings, here),
         body_bytes=defaults.body_bytes,
         keepalive=keepalive(policies, defaults),
         forward_headers=tuple(policies.forward_headers or ()),
         secrets=frozenset() if written.stdio is None else inserted_secrets(findings, (*target_loc, "stdio")),
         where=str(findings.place(loc)),
     )
+
+
+def _written_target(entry: RouteEntry) -> TargetEntry:
+    """What the one backend says; for a route without one, which is answered before it, a name that leads nowhere."""
+    if entry.backends is None:
+        return TargetEntry(name=entry.name or "", mcp=HostEntry(host="http://nowhere.invalid/"))
+    return entry.backends[0].mcp.targets[0]
 
 
 def _target(written: TargetEntry, defaults: Defaults, at: tuple[Findings, Loc]) -> Target | Command:

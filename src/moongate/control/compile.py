@@ -9,13 +9,13 @@ from pydantic_core import PydanticCustomError
 from moongate.control.binds import compile_binds
 from moongate.control.files import Documents
 from moongate.control.findings import Findings
-from moongate.control.policies import Defaults, warn_browser
+from moongate.control.policies import Defaults
 from moongate.control.schema.backend import ServedTls
 from moongate.control.schema.document import Document
 from moongate.control.schema.gateway import GatewayBlock, LimitsBlock, parse_listen_host
 from moongate.control.schema.judge import judge
 from moongate.control.servers import server_routes
-from moongate.control.settings import defaults, known_names, limits, tokens
+from moongate.control.settings import defaults, known_names, limits, tokens, warn_proxies
 from moongate.control.targets import MIN_SECRET, with_secrets
 from moongate.errors import Complaint, ConfigError
 from moongate.model.snapshot import Bind, Listener, ServerTls, Snapshot
@@ -76,7 +76,7 @@ def _snapshot(
     findings, paths = at
     gateway = document.gateway or GatewayBlock()
     token_entries = tokens(gateway.tokens or [], known, findings)
-    common = defaults(gateway, any_tokens=bool(token_entries))
+    common = defaults(gateway, findings, any_tokens=bool(token_entries))
     hosts = _hosts(options, gateway.host)
     binds = list(compile_binds(document.binds or [], hosts, common, findings))
     if document.mcp_servers is not None or not binds:
@@ -84,7 +84,7 @@ def _snapshot(
         _refuse_same_port(binds, port, findings)
         binds.insert(0, _servers_bind(document, (hosts, port), common, findings))
     named = _with_keys(binds)
-    warn_browser(common, findings)
+    warn_proxies(gateway, findings)
     _warn(document, named, findings)
     return Snapshot(
         binds=named,
@@ -93,6 +93,7 @@ def _snapshot(
         prefix=gateway.prefix,
         public_url=gateway.public_url,
         hosts=frozenset(gateway.hosts or ()),
+        trusted_proxies=tuple(gateway.trusted_proxies or ()),
         max_processes=gateway.max_processes,
         secrets=_secrets(document, named),
         warnings=tuple(str(warning) for warning in _in_order(findings.warnings, paths)),
@@ -167,8 +168,6 @@ def _secrets(document: Document, binds: tuple[Bind, ...]) -> frozenset[str]:
 
 
 def _warn(document: Document, binds: tuple[Bind, ...], findings: Findings) -> None:
-    if document.gateway is not None and document.gateway.trusted_proxies:
-        findings.warn(("gateway", "trustedProxies"), "checked, but not used yet: no X-Forwarded-* header counts")
     if document.console is not None:
         findings.warn(("console",), "checked, but there is no console yet")
     if not any(listener.routes for bind in binds for listener in bind.listeners):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from moongate.control.findings import Findings
 from moongate.control.hosted import build_command, inserted_secrets, refuse_http_keys
 from moongate.control.nodes import Loc
-from moongate.control.policies import Defaults, judge_browser, keepalive, needs_token, route_policies
+from moongate.control.policies import Defaults, keepalive, needs_token, route_policies
+from moongate.control.route_policies import bounds, flow_policies, reached
 from moongate.control.schema.addresses import parse_url
 from moongate.control.schema.mcp_servers import ServerEntry
 from moongate.control.targets import build_target, build_timeouts
@@ -25,13 +26,14 @@ def server_routes(
 
 def _route(name: str, entry: ServerEntry, prefix: str, defaults: Defaults, findings: Findings) -> Route:
     loc: Loc = ("mcpServers", name)
-    judge_browser(entry, defaults, findings, loc)
+    matches = (Match(PathMatch(PathKind.PREFIX, f"{prefix}/{name}")),)
+    target = _target(name, entry, defaults, (findings, loc))
     return Route(
         key=name,
         name=name,
-        matches=(Match(PathMatch(PathKind.PREFIX, f"{prefix}/{name}")),),
-        target=_target(name, entry, defaults, (findings, loc)),
-        policies=route_policies(entry),
+        matches=matches,
+        target=reached(target, entry, bounds(entry, entry), (findings, loc)),
+        policies=(*route_policies(entry, defaults, findings, loc), *flow_policies(entry, matches, findings, loc)),
         auth=needs_token(entry, defaults, findings, loc),
         body_bytes=defaults.body_bytes,
         keepalive=keepalive(entry, defaults),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from moongate.control.browser import advise_on_any, build_cors, build_csrf
 from moongate.control.findings import Findings
 from moongate.control.nodes import Loc, Mapping, Scalar, Sequence, find
 from moongate.control.policies import Defaults
@@ -12,6 +13,8 @@ from moongate.control.schema.gateway import GatewayBlock, LimitsBlock, TokenItem
 from moongate.control.schema.judge import nearest
 from moongate.model.principal import TokenEntry
 from moongate.model.snapshot import Limits
+from moongate.policies.cors import CorsConfig
+from moongate.policies.csrf import CsrfConfig
 
 
 def limits(block: LimitsBlock) -> Limits:
@@ -30,14 +33,35 @@ def limits(block: LimitsBlock) -> Limits:
     )
 
 
-def defaults(block: GatewayBlock, *, any_tokens: bool) -> Defaults:
+def defaults(block: GatewayBlock, findings: Findings, *, any_tokens: bool) -> Defaults:
     """What holds for routes that say nothing."""
+    here: Loc = ("gateway",)
+    cors = build_cors(block.cors, CorsConfig(), findings, (*here, "cors"))
+    csrf = build_csrf(block.csrf, CsrfConfig(), findings, (*here, "csrf"))
+    if block.cors is not None:
+        advise_on_any(block.cors, csrf, findings, (*here, "cors"))
     return Defaults(
         auth=any_tokens,
         body_bytes=(block.limits or LimitsBlock()).body_bytes,
         keepalive=None if block.keep_alive is None else parse_duration(block.keep_alive),
         any_tokens=any_tokens,
+        cors=cors,
+        csrf=csrf,
     )
+
+
+def warn_proxies(block: GatewayBlock, findings: Findings) -> None:
+    """What may surprise about trusted proxies."""
+    for index, network in enumerate(block.trusted_proxies or ()):
+        if network.endswith("/0"):
+            text = "trusts everybody: any client may then say who and where it is; name the proxies' own addresses"
+            findings.warn(("gateway", "trustedProxies", index), text)
+    if block.trusted_proxies and not block.public_url and not block.hosts:
+        text = (
+            "without gateway.publicUrl or gateway.hosts any X-Forwarded-Host that these proxies pass on counts as the "
+            "gateway's own name; name it there"
+        )
+        findings.warn(("gateway", "trustedProxies"), text)
 
 
 def tokens(items: list[TokenItem], known: dict[str, bool] | None, findings: Findings) -> tuple[TokenEntry, ...]:

@@ -2,6 +2,9 @@
 
 A mutable record, filled in as the request goes on; everything that judges or reports reads it instead of the wire.
 Header names are lower-case bytes. Times: `started` and `first_byte` are monotonic seconds, `time` is Unix time.
+`source` is the client's address, `peer` whose connection it is: another one where a trusted proxy speaks for a client.
+Then `secure` and `outer_host` (authority, "": that of `Host`) are what the client asked for. `answer_lines` are whole
+header lines that every answer carries, whoever gives it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ class Exchange(msgspec.Struct, gc=False):
     local_host: str = ""
     port: int = 0
     secure: bool = False
+    query: str | None = None
+    peer: str = ""
+    outer_host: str = ""
+    answer_lines: bytes = b""
 
     route: str = ""
     principal: Principal = ANONYMOUS

@@ -58,13 +58,15 @@ class ClientTls:
 class Timeouts:
     """Limits towards a backend. `first_byte` runs from sending to the first body byte or non-comment event.
 
-    `silence` then counts between bytes of an event stream, `total` (None: no limit) bounds an answer that is no stream.
+    `silence` then counts between bytes of an event stream. None is no limit: `total` bounds an answer that is no stream
+    from turning to the backend to its last byte, `request` from the first byte of the client's request.
     """
 
     connect: float = 10.0
     first_byte: float = 30.0
     silence: float = 300.0
     total: float | None = None
+    request: float | None = None
 
 
 class Transport(StrEnum):
@@ -79,7 +81,8 @@ class Transport(StrEnum):
 class Target:
     """One MCP server behind a route. `path` is origin-form and holds the query; `headers` go with every request.
 
-    `host` is a DNS name in A-label form or an IP literal without brackets.
+    `host` is a DNS name in A-label form or an IP literal without brackets; `host_header` what `Host` says (None: the
+    address's own).
     """
 
     name: str
@@ -91,21 +94,29 @@ class Target:
     headers: tuple[tuple[str, str], ...] = ()
     timeouts: Timeouts = Timeouts()
     tls: ClientTls = ClientTls()
+    host_header: str | None = None
 
     @property
     def authority(self) -> str:
-        """The value of `Host` (RFC 9110 section 7.2): no port where it is the scheme's default."""
+        """Host and port as in an address (RFC 9110 section 7.2): no port where it is the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
+
+    @property
+    def called(self) -> str:
+        """The value of `Host`."""
+        return self.host_header or self.authority
 
     def local_path(self, location: str) -> str | None:
         """Path and query of a `Location` (RFC 9110 section 10.2.2) on the same origin; None if it leads elsewhere."""
         try:
             parts = urlsplit(urljoin(f"{self.scheme}://{self.authority}{self.path}", location))
-            port = parts.port or (443 if parts.scheme == "https" else 80)
+            called = urlsplit(f"{self.scheme}://{self.called}")
+            usual = 443 if parts.scheme == "https" else 80
+            own = ((self.host.lower(), self.port), (called.hostname, called.port or usual))
+            same = parts.scheme == self.scheme and (parts.hostname, parts.port or usual) in own
         except ValueError:
             return None
-        same = (parts.scheme, parts.hostname, port) == (self.scheme, self.host.lower(), self.port)
         path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         return path if same and location and path.isascii() and path.isprintable() and " " not in path else None
 
@@ -240,6 +251,7 @@ class Bind:
 class Snapshot:
     """Everything the data plane needs. `hosts`: further names that `Host` may hold (lower-case, without port).
 
+    `trusted_proxies`: networks (CIDR) whose word about the client counts.
     `max_processes`: how many hosted servers may run at once, of all routes together.
     """
 
@@ -249,6 +261,7 @@ class Snapshot:
     prefix: str = "/mcp"
     public_url: str | None = None
     hosts: frozenset[str] = frozenset()
+    trusted_proxies: tuple[str, ...] = ()
     max_processes: int = 256
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     warnings: tuple[str, ...] = ()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import NamedTuple
 
@@ -76,11 +77,23 @@ class Passed(NamedTuple):
 class Call:
     """One request after its admission. `expects`: an answer is due. `batch`: the elements of an array.
 
-    `taken`: what was read of the answer already by somebody who then could not use it. To an upstream it is a
-    `base.Request`.
+    `taken`: what was read of the answer already by somebody who then could not use it. `timer`: what ends a request
+    that has a limit as a whole. To an upstream it is a `base.Request`.
     """
 
-    __slots__ = ("admission", "batch", "body", "connection", "exchange", "expects", "message", "modern", "taken")
+    __slots__ = (
+        "admission",
+        "batch",
+        "body",
+        "connection",
+        "exchange",
+        "expects",
+        "message",
+        "modern",
+        "taken",
+        "timer",
+        "turned",
+    )
 
     def __init__(self, connection: ServerConnection, exchange: Exchange, admission: Admission) -> None:
         self.connection = connection
@@ -92,6 +105,27 @@ class Call:
         self.batch: tuple[Envelope, ...] = ()
         self.body: bytes | None = None
         self.taken = b""
+        self.timer: asyncio.Timeout | None = None
+        self.turned = False
+
+    def turn_to_backend(self) -> None:
+        """The request is judged: from here `Timeouts.total` counts, and at a door of HTTP+SSE, which answers on a
+        stream, no limit of the whole any more.
+        """
+        self.turned = True
+        if self.timer is None:
+            return
+        total = self.route.route.target.timeouts.total
+        if self.admission.door is not Door.STREAM:
+            self.unbind()
+        elif total is not None:
+            until, before = asyncio.get_running_loop().time() + total, self.timer.when()
+            self.timer.reschedule(until if before is None else min(until, before))
+
+    def unbind(self) -> None:
+        """What follows is an event stream, which only silence ends."""
+        if self.timer is not None:
+            self.timer.reschedule(None)
 
     @property
     def route(self) -> RoutePlan:
@@ -158,11 +192,16 @@ class Call:
         session id.
         """
         passed = self.passed(head).lines
-        request_id = self.exchange.request_id.encode()
         upstream = head.fields.get(b"mcp-session-id")
         if upstream is None or self.modern:
-            return b"%bx-request-id: %b\r\n" % (passed, request_id)
-        return b"%bx-request-id: %b\r\nmcp-session-id: %b\r\n" % (passed, request_id, self._session_id(upstream))
+            return passed + self.own_lines
+        return b"%b%bmcp-session-id: %b\r\n" % (passed, self.own_lines, self._session_id(upstream))
+
+    @property
+    def own_lines(self) -> bytes:
+        """The header lines that every answer has: the request id, and what policies say."""
+        exchange = self.exchange
+        return b"%bx-request-id: %b\r\n" % (exchange.answer_lines, exchange.request_id.encode())
 
     def _session_id(self, upstream: bytes) -> bytes:
         admission = self.admission

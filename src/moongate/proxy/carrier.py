@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from moongate.errors import FailureClass, UpstreamError
 from moongate.model.snapshot import MIB
@@ -28,6 +29,9 @@ MAX_ERROR_BODY = MIB
 SETTLE_SECONDS = 1.0
 MAX_FAILED_RESUMES = 5
 
+# Reading a larger message would hold up everybody else's.
+_INLINE_READING = MIB
+
 _POST = b"accept: application/json, text/event-stream\r\ncontent-type: application/json\r\n"
 _GET = b"accept: text/event-stream\r\n"
 _REVISION = re.compile(r"[0-9A-Za-z.-]{1,32}")
@@ -39,12 +43,21 @@ class Carrier:
     """The way to one upstream for one client; see `Messenger`."""
 
     def __init__(self, upstream: Upstream, origin: Origin, deliver: Callable[[bytes], Awaitable[None]]) -> None:
-        self.closed = False
+        self._over = asyncio.Event()
         self._upstream = upstream
         self._origin = origin
         self._deliver = deliver
         self._path: str | None = None
         self._complained = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client has gone."""
+        return self._over.is_set()
+
+    def close(self) -> None:
+        """Send nothing more, wait for nothing more."""
+        self._over.set()
 
     # -- requests
 
@@ -131,13 +144,17 @@ class Carrier:
 
     async def read(self, flight: Flight, session: Session, reply: Reply, head: ResponseHead) -> None:
         """Deliver what answers a posted message; returns when nothing is due any more. Raises UpstreamError."""
+        if head.status >= 400:
+            await self.refused(flight, head.status, await self.refusal(reply, head))
+            return
+        if head.status >= 300:
+            reply.cancel()
+            raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, f"the server answered {head.status}")
         try:
-            if head.status >= 300:
-                await self._refused(flight, reply, head)
-            elif media_type(head.fields) == EVENT_STREAM:
+            if media_type(head.fields) == EVENT_STREAM:
                 await self._stream(flight, session, reply, head)
                 return  # it has let go of the reply, or of several
-            elif flight.due:
+            if flight.due:
                 await self._body(flight, reply, head)
             else:
                 await read_whole(reply, head, self._origin.timeouts, MAX_ERROR_BODY)
@@ -151,24 +168,36 @@ class Carrier:
             detail = f"the server answered {head.status} with neither JSON nor an event stream"
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, detail)
         body = await read_whole(reply, head, self._origin.timeouts, self._origin.message_bytes)
-        for message in messages(body):
+        for message in await _read(body):
             await self._hear(flight, named(message, flight.due))
         if flight.due:
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "the answer of another request")
 
-    async def _refused(self, flight: Flight, reply: Reply, head: ResponseHead) -> None:
-        """A 4xx or 5xx (or a 3xx): its body is the answer if it is one."""
-        status = head.status
-        if status < 400:
-            raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, f"the server answered {status}")
-        refusal = UpstreamError(FailureClass.UPSTREAM_HTTP, f"the server answered {status}")
-        if not flight.due or flight.batch or status in (401, 403, 407):  # those speak of whose credential was sent
-            raise refusal
+    async def refusal(self, reply: Reply, head: ResponseHead) -> bytes:
+        """The body of a 4xx or 5xx, nothing where it cannot be had; the reply is over then."""
         try:
             body = await read_whole(reply, head, self._origin.timeouts, MAX_ERROR_BODY)
-            found = [] if self._origin.hides(body) else messages(body)
         except UpstreamError:
-            raise refusal from None  # the status alone is the message
+            body = b""  # the status alone is the message
+        except BaseException:
+            reply.cancel()
+            raise
+        if reply.complete:
+            reply.release()
+        else:
+            reply.cancel()
+        return body
+
+    async def refused(self, flight: Flight, status: int, body: bytes) -> None:
+        """A 4xx or 5xx: its body is the answer if it is one. Raises UpstreamError if not."""
+        refusal = UpstreamError(FailureClass.UPSTREAM_HTTP, f"the server answered {status}")
+        # 401, 403 and 407 speak of the credential that was sent, which is not the client's.
+        if not flight.due or flight.batch or status in (401, 403, 407) or self._origin.hides(body):
+            raise refusal
+        try:
+            found = messages(body)
+        except UpstreamError:
+            raise refusal from None
         answer = named(found[0], flight.due) if len(found) == 1 else None
         if answer is None or not answer.is_answer or not flight.awaits(answer):
             raise refusal
@@ -215,9 +244,11 @@ class Carrier:
         quiet = time.monotonic() - track.moved
         if track.failures > MAX_FAILED_RESUMES or quiet > self._origin.timeouts.silence:
             raise broken or UpstreamError(FailureClass.UPSTREAM_TIMEOUT, "the event stream ended without the answer")
-        await asyncio.sleep(track.pause())
-        if flight.cancelled:
-            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(track.pause()):
+                await self._over.wait()
+        if flight.cancelled or self.closed:
+            return broken
         track.failures += 1
         try:
             reply, head = await self.get(flight, session, track)
@@ -233,7 +264,7 @@ class Carrier:
 
     async def _event(self, flight: Flight, event: Event) -> None:
         try:
-            found = messages(event.data)
+            found = await _read(event.data)
         except UpstreamError as error:
             if not self._complained:
                 self._complained = True
@@ -249,7 +280,12 @@ class Carrier:
                 flight.failed = message.parsed.error is not None
             if flight.silent:
                 return
-        await self._deliver(message.line)
+        if not flight.cancelled:
+            await self._deliver(message.line)
+
+
+async def _read(data: bytes) -> list[Message]:
+    return await asyncio.to_thread(messages, data) if len(data) > _INLINE_READING else messages(data)
 
 
 def _session_lines(session: Session) -> bytes:

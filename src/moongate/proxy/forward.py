@@ -178,7 +178,7 @@ class ResponseHeaders:
 
 
 def _address_patterns(target: Target) -> list[bytes]:
-    patterns = [re.escape(target.authority.encode())]
+    patterns = [re.escape(authority.encode()) for authority in {target.authority, target.called}]
     # A name without dots is a word.
     patterns.append(rb"(?<![\w.-])" + re.escape(target.host.encode()) + rb"(?![\w-])")
     if target.port >= FIRST_TELLING_PORT:  # whatever address stands before it: the one behind a name, for example

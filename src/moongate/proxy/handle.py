@@ -15,23 +15,24 @@ from collections.abc import Callable
 from copy import copy
 from functools import partial
 
-from moongate.audit.record import encode, facts
+from moongate.audit.record import encode
 from moongate.audit.redact import RedactingFormatter
 from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
 from moongate.model.exchange import Exchange
 from moongate.model.snapshot import Target
-from moongate.policies.base import Verdict
-from moongate.policies.host import split_authority
-from moongate.policies.pipeline import judge_head
-from moongate.protocol.jsonrpc import Envelope, parse, refuse
-from moongate.protocol.revisions import BATCHES, check_mirrors, is_modern
+from moongate.policies.base import HeadAnswer, Verdict
+from moongate.policies.cors import judge_public
+from moongate.policies.rate import RateLimit
+from moongate.protocol.jsonrpc import parse
+from moongate.proxy.admit import WELL_KNOWN, admit, known, let_pass, match, note, refused, see_through
 from moongate.proxy.answer import relay_body, relay_failure, whole_answer
 from moongate.proxy.call import Admission, Call
 from moongate.proxy.forward import EVENT_STREAM, JSON, media_type
+from moongate.proxy.limits import answer_refused, within
 from moongate.proxy.match import Door
 from moongate.proxy.plan import Plan, RoutePlan
 from moongate.proxy.reply import own_answer
-from moongate.proxy.sse import SseDoors, check_method
+from moongate.proxy.sse import SseDoors
 from moongate.proxy.streams import EventRelay
 from moongate.upstreams.base import Reply
 from moongate.wire.deadlines import Deadlines
@@ -40,15 +41,8 @@ from moongate.wire.server import ServerConnection
 
 log = logging.getLogger("moongate")
 
-_METHODS = ("POST", "GET", "DELETE")
-_ALLOW = ((b"allow", b"GET, POST, DELETE"),)
 # Judging a larger body would hold up everybody else's requests.
 _INLINE_JUDGING = 1024 * 1024
-_WELL_KNOWN = "/.well-known/"
-_JUDGED = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"content-type"})
-_SINGLE = frozenset(
-    {b"mcp-session-id", b"mcp-protocol-version", b"content-type", b"content-encoding", b"last-event-id"}
-)
 
 
 class DataPlane:
@@ -64,7 +58,7 @@ class DataPlane:
         """Answer one request that came to the bind of `port`. Raises only CancelledError."""
         plan = self.plan
         now = time.time()
-        admission = _known(plan, connection, request, now)
+        admission = known(plan, connection, request, now)
         route: RoutePlan | None = None
         if admission is not None:
             exchange = copy(admission.facts)
@@ -76,11 +70,23 @@ class DataPlane:
         try:
             if admission is None:
                 request = _well_formed(request)
-                route, door = self._match(plan, exchange, request)
-                admission = self._admit(plan, (route, door), exchange, request)
+                see_through(plan, exchange)
+                judged: Admission | Verdict | None = None
+                if request.path.startswith(WELL_KNOWN):
+                    judged = judge_public(exchange)
+                if judged is None:
+                    route, door = match(plan, exchange, request)
+                    judged = admit(plan, (route, door), exchange, request, self.doors.addresses)
+                if isinstance(judged, Verdict):
+                    self._settle(connection, exchange, route, judged)
+                    return
+                admission = judged
                 connection.remember_head()
+            elif (limit := admission.route.source_limit) is not None:  # counted for each request
+                let_pass(exchange, limit.judge(exchange))
             route = admission.route
-            await self._forward(Call(connection, exchange, admission))
+            call = Call(connection, exchange, admission)
+            await (within(call, self._forward(call)) if route.bounded else self._forward(call))
         except ClientClosed:
             self._gone(exchange)
         except MalformedMessage as error:
@@ -116,73 +122,26 @@ class DataPlane:
             local_host=connection.local[0],
             port=port,
             secure=connection.secure,
+            query=head.query,
+            peer=connection.peer,
         )
 
-    def _admit(
-        self, plan: Plan, matched: tuple[RoutePlan, Door], exchange: Exchange, request: RequestHead
-    ) -> Admission:
-        """What the head alone decides: principal, session, what goes to the backend. Raises Refusal."""
-        request.memo.value = None
-        route, door = matched
-        exchange.route = route.route.name
-        verdict = judge_head(route.policies, exchange)
-        if verdict.refusal is not None:
-            raise self._judged(exchange, verdict, verdict.refusal)
-        _check_door(door, request)
-        _check_single(request)
-        admission = Admission(plan, route, verdict.until)
-        admission.door, admission.query = door, request.query
-        if door is Door.MESSAGES:
-            admission.address = address = self.doors.addresses.open(request.query, route.route.key, exchange)
-            admission.until = min(admission.until, address.expires)
-        if request.method == "POST":
-            _check_media(request)
-        version = request.fields.get(b"mcp-protocol-version")
-        admission.modern = is_modern(version, None)
-        token = request.fields.get(b"mcp-session-id")
-        if token is not None and not admission.modern and door is Door.STREAM:
-            self._enter(admission, exchange, token)
-        elif version is not None:
-            exchange.revision = version.decode("latin-1")
-        admission.facts = copy(exchange)
-        admission.record = facts(exchange)
-        admission.lines = route.request_headers.lines(
-            request, None if admission.session is None else admission.session.upstream
-        )
-        request.memo.value = admission
-        return admission
-
-    def _enter(self, admission: Admission, exchange: Exchange, token: bytes) -> None:
-        session = admission.plan.sessions.open(token, admission.route.route.key, exchange)
-        admission.session, admission.session_token = session, token
-        admission.until = min(admission.until, session.expires)
-        exchange.revision = session.revision
-        exchange.client = session.client
-
-    def _match(self, plan: Plan, exchange: Exchange, request: RequestHead) -> tuple[RoutePlan, Door]:
-        hosts = plan.binds.get(exchange.port)
-        if hosts is None or request.path.startswith(_WELL_KNOWN):
-            raise Refusal(FailureClass.NOT_FOUND, "no such document" if hosts else "the listener was removed")
-        host = request.fields.get(b"host", b"").decode("ascii")
-        router = hosts.find(split_authority(host)[0])
-        if router is None:
-            text = f"no listener on port {exchange.port} has the hostname {host!r}; set listeners[].hostname"
-            log.info("%s refused: %s", exchange.request_id, text)
-            raise Refusal(FailureClass.NOT_FOUND, text)
-        found = router.find(request.method, request.path, request.query, request.fields)
-        if found is None:
-            raise Refusal(FailureClass.NOT_FOUND, "no route matches")
-        return found
-
-    def _judged(self, exchange: Exchange, verdict: Verdict, refusal: Refusal) -> Refusal:
-        log.info(
-            "%s refused by %s: %s%s",
-            exchange.request_id,
-            verdict.policy,
-            verdict.reason,
-            f"; to change this, set {verdict.setting}" if verdict.setting else "",
-        )
-        return refusal
+    def _settle(
+        self, connection: ServerConnection, exchange: Exchange, route: RoutePlan | None, verdict: Verdict
+    ) -> None:
+        """Give a policy's own answer. What it leaves to be wished for has a setting, and is explained."""
+        answer = verdict.answer or HeadAnswer(500)
+        if verdict.setting:
+            log.info("%s answered by %s", exchange.request_id, verdict.words)
+            exchange.fail(FailureClass.DENIED, verdict.words)
+        exchange.status, exchange.bytes_out = answer.status, len(answer.body)
+        lines = answer.lines
+        if answer.changeable and route is not None:
+            fields = [line.partition(b": ") for line in lines.split(b"\r\n") if line]
+            lines = route.response_headers.own([(name, value) for name, _, value in fields])
+        own = b"%b%bx-request-id: %b\r\n" % (lines, exchange.answer_lines, exchange.request_id.encode())
+        framed = connection.frame(answer.status, own, len(answer.body))
+        self._record(exchange, partial(connection.answer, framed, answer.body))
 
     async def _forward(self, call: Call) -> None:
         admission, connection, method = call.admission, call.connection, call.exchange.method
@@ -195,7 +154,11 @@ class DataPlane:
             call.exchange.bytes_in = len(body)
             depth = admission.plan.snapshot.limits.json_depth
             big = len(body) > _INLINE_JUDGING
-            self._note(call, await asyncio.to_thread(parse, body, depth) if big else parse(body, depth))
+            note(call, await asyncio.to_thread(parse, body, depth) if big else parse(body, depth))
+        counters = admission.route.message_limit
+        if counters is not None and self._limited(call, counters):
+            return
+        call.turn_to_backend()
         if admission.door is not Door.STREAM:
             await self.doors.forward(call)
             return
@@ -227,29 +190,21 @@ class DataPlane:
             reply.cancel()
             raise
 
-    def _note(self, call: Call, message: Envelope | list[Envelope]) -> None:
-        """What the body says: into the exchange, and held against the head. Raises Refusal."""
-        exchange = call.exchange
-        if isinstance(message, list):
-            session = call.admission.session
-            if session is None or session.revision != BATCHES:
-                raise refuse(f"an array of messages; only sessions of revision {BATCHES} have them")
-            call.expects = any(element.is_request for element in message)
-            call.batch = tuple(message)
-            return
-        call.message = message
-        exchange.rpc_method = message.method
-        exchange.rpc_target = message.target or ""
-        if message.id is not None and message.method:
-            call.expects = True
-            exchange.rpc_id = message.id
-        if message.client:
-            exchange.client = message.client
-        if message.version is not None:
-            exchange.revision = message.version
-        if call.modern or is_modern(None, message):
-            call.modern = True
-            check_mirrors(exchange.fields, exchange.more, message)
+    def _limited(self, call: Call, limit: RateLimit) -> bool:
+        """Count a call, or the elements of an array. True if it was too many, and was told so in its answer.
+
+        Raises Refusal, if it has to be told by the status.
+        """
+        verdict = limit.judge_messages(call.exchange, max(1, len(call.batch)))
+        if verdict.refusal is None:
+            return False
+        refusal = refused(call.exchange, verdict, verdict.refusal)
+        if call.admission.door is Door.MESSAGES and self.doors.refuse(call, refusal):
+            return True
+        if call.modern or not call.expects:
+            raise refusal
+        answer_refused(call, refusal)
+        return True
 
     # -- after the backend
 
@@ -281,6 +236,7 @@ class DataPlane:
         elif head.status >= 300:
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, f"the backend answered {head.status}")
         elif media == EVENT_STREAM:
+            call.unbind()
             await EventRelay(call, reply, head, self._deadlines).run()
         elif call.expects and media != JSON:
             detail = f"the backend answered {head.status} with neither JSON nor an event stream"
@@ -333,46 +289,6 @@ def _well_formed(request: RequestHead | MalformedMessage) -> RequestHead:
     if isinstance(request, MalformedMessage):
         raise _malformed(request)
     return request
-
-
-def _known(
-    plan: Plan, connection: ServerConnection, request: RequestHead | MalformedMessage, now: float
-) -> Admission | None:
-    """What was decided when this head came before.
-
-    Clients send the same head again and again; what was decided for it holds under the same plan, for the same
-    addresses, until a token or the session expires.
-    """
-    known = request.memo.value if isinstance(request, RequestHead) else None
-    if not isinstance(known, Admission) or known.plan is not plan or known.until <= now:
-        return None
-    facts = known.facts
-    if facts.source != connection.peer or facts.local_host != connection.local[0]:
-        return None
-    return known
-
-
-def _check_door(door: Door, request: RequestHead) -> None:
-    if door is not Door.STREAM:
-        check_method(door, request)
-    elif request.method not in _METHODS:
-        raise Refusal(FailureClass.UNSUPPORTED, f"method {request.method}", status=405, headers=_ALLOW)
-
-
-def _check_single(request: RequestHead) -> None:
-    for name, _ in request.more:
-        modern = name == b"mcp-protocol-version" and is_modern(request.fields[name], None)
-        if name in _SINGLE and not modern:  # there, check_mirrors has a code of its own for it
-            raise refuse(f"{name.decode()} stands more than once")
-    if b"connection" in request.fields and (named := request.connection_options() & _JUDGED):
-        raise refuse(f"Connection names {min(named).decode()}, which is judged here and must reach the backend")
-
-
-def _check_media(request: RequestHead) -> None:
-    if media_type(request.fields) != JSON:
-        raise Refusal(FailureClass.UNSUPPORTED, "Content-Type is not application/json")
-    if request.fields.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise Refusal(FailureClass.UNSUPPORTED, "a request body must not have a content coding")
 
 
 def _malformed(error: MalformedMessage) -> Refusal:

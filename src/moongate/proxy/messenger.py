@@ -33,11 +33,12 @@ log = logging.getLogger("moongate")
 MAX_IN_FLIGHT = 256
 # How long the answer to a request may take that the client has cancelled.
 CANCEL_SECONDS = 10.0
-DELETE_SECONDS = 2.0
+DELETE_SECONDS = 1.5
 # The GET stream: the wait before it is opened again, doubled each time it was of no use; of use is one that lasts.
 LISTEN_SECONDS = 0.5
 LASTING_SECONDS = 5.0
 
+_PING = b'{"jsonrpc":"2.0","id":%b,"method":"ping"}'
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,4096}")
 
 
@@ -106,7 +107,7 @@ class Messenger:
                 await self._exchange(flight)
         except UpstreamError as error:
             due = tuple(flight.due)
-            if self._carrier.closed:
+            if self._carrier.closed and not flight.unwanted:
                 raise Unanswered(FailureClass.CLIENT_CLOSED, "the session was ended", due) from None
             if not flight.unwanted:
                 raise Unanswered(error.failure, error.detail, due) from None
@@ -138,19 +139,28 @@ class Messenger:
         await self._fly(flight)
 
     async def _exchange(self, flight: Flight) -> None:
-        if self._reopening is not None and not (flight.silent or flight.modern or flight.is_response):
-            await self._reopen(self._session)
-        if flight.cancelled:
-            return
-        session = Session() if flight.modern else self._session
-        if flight.method == "initialize" and not flight.modern:
+        session = self._session
+        if flight.modern:
+            session = Session()
+        elif flight.method == "initialize":
             session = flight.opens = Session()
-        reply, head = await self._carrier.post(flight, session)
-        if head.status == 404 and session.id is not None and not flight.silent:
-            reply.cancel()
+            if self._reopening is not None and not flight.silent:
+                self._reopening.cancel()
+        elif self._reopening is not None and not (flight.silent or flight.is_response):
             await self._reopen(session)
             session = self._session
-            reply, head = await self._carrier.post(flight, session)  # 404 says that it was not carried out
+        if flight.cancelled:
+            return
+        reply, head = await self._carrier.post(flight, session)
+        if head.status >= 400:
+            body = await self._carrier.refusal(reply, head)
+            kept = session.id is None or flight.silent or flight.is_response
+            if kept or not await self._is_lost(flight, session, head.status, body):
+                await self._carrier.refused(flight, head.status, body)
+                return
+            await self._reopen(session)
+            session = self._session
+            reply, head = await self._carrier.post(flight, session)  # it was not carried out
         if head.status < 300:
             try:
                 self._accepted(flight, head)
@@ -179,6 +189,23 @@ class Messenger:
             self._listening = self._tasks.spawn(self._listen(self._session), "GET stream")
 
     # -- the session
+
+    async def _is_lost(self, flight: Flight, session: Session, status: int, body: bytes) -> bool:
+        """404 says so. Some servers answer 400 for a session that they do not know: then they answer the same to a
+        ping, which is always allowed.
+        """
+        if status != 400 or not body or flight.batch or not flight.due:
+            return status == 404
+        raw_id = flight.due[0]
+        ping = Flight(_PING % raw_id, Envelope("ping", raw_id), due=[raw_id], silent=True)
+        try:
+            reply, head = await self._carrier.post(ping, session)
+            if head.status == 400:
+                return await self._carrier.refusal(reply, head) == body
+        except UpstreamError:
+            return False
+        reply.cancel()
+        return head.status == 404
 
     async def _reopen(self, lost: Session) -> None:
         """Open a lost session anew, once for all who miss it. Raises UpstreamError."""
@@ -231,11 +258,18 @@ class Messenger:
         except (TimeoutError, UpstreamError):
             log.debug("the end of the session did not reach the server")
 
+    def finish(self) -> None:
+        """The client says no more: what it has cancelled is not waited for any longer, nor what has no end."""
+        for flight in tuple(self._flights):
+            if flight.unwanted or flight.method == "subscriptions/listen":
+                flight.unwanted = True
+                flight.cancel()
+
     async def close(self) -> None:
         """The client is gone: streams end, the session is ended with DELETE, within `DELETE_SECONDS`."""
         if self._carrier.closed:
             return
-        self._carrier.closed = True
+        self._carrier.close()
         self._stop_listening()
         if self._reopening is not None:
             self._reopening.cancel()

@@ -11,7 +11,9 @@ from moongate.model.snapshot import Listener, Route, Snapshot
 from moongate.policies.authn import Tokens
 from moongate.policies.base import HeadPolicy
 from moongate.policies.headers import HeaderModifier
-from moongate.policies.pipeline import head_policies
+from moongate.policies.pipeline import head_policies, rate_limit
+from moongate.policies.rate import RateLimit
+from moongate.policies.trust import Trust
 from moongate.proxy.forward import RequestHeaders, ResponseHeaders
 from moongate.proxy.match import Hosts, Router
 from moongate.proxy.sessions import Sessions
@@ -25,24 +27,28 @@ UpstreamFactory = Callable[[Route, bytes], Upstream]
 
 @dataclass(frozen=True, slots=True)
 class RoutePlan:
-    """One route, ready."""
+    """One route, ready. Of its limits `source_limit` needs only the head; `bounded`: a whole request has a limit."""
 
     route: Route
     policies: tuple[HeadPolicy, ...]
     upstream: Upstream
     request_headers: RequestHeaders
     response_headers: ResponseHeaders
+    source_limit: RateLimit | None = None
+    message_limit: RateLimit | None = None
+    bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything one request needs; `binds` is by configured port, `commit` the journal's."""
+    """Everything one request needs; `binds` is by configured port, `commit` the journal's. `trust` None: of nobody."""
 
     snapshot: Snapshot
     sessions: Sessions
     commit: Commit
     binds: dict[int, Hosts[Router[RoutePlan]]]
     upstreams: tuple[Upstream, ...]
+    trust: Trust | None = None
 
     def close(self, kept: tuple[Upstream, ...] = ()) -> None:
         """Let its upstreams go, but those in `kept`; requests in flight keep their connections until they are done."""
@@ -55,6 +61,7 @@ def build_plan(snapshot: Snapshot, connect: UpstreamFactory, sessions: Sessions,
     """Compile. Raises StartError (what `connect` raises: certificates, proxies)."""
     tokens = Tokens(snapshot.tokens)
     upstreams: list[Upstream] = []
+    limits: dict[str, RateLimit | None] = {}
 
     def ready(listener: Listener, route: Route) -> RoutePlan:
         modifiers = [policy for policy in route.policies if isinstance(policy, HeaderModifier)]
@@ -63,9 +70,20 @@ def build_plan(snapshot: Snapshot, connect: UpstreamFactory, sessions: Sessions,
         request_headers = RequestHeaders(route.target, requests, route.forward_headers)
         upstream = connect(route, request_headers.fixed)
         upstreams.append(upstream)
-        policies = head_policies(snapshot, tokens, listener, route)
+        if route.key not in limits:  # one route may stand under several hostnames
+            limits[route.key] = rate_limit(route)
+        limit = limits[route.key]
+        by_source = limit is not None and limit.by_source
+        timeouts = route.target.timeouts
         return RoutePlan(
-            route, policies, upstream, request_headers, ResponseHeaders(route.target, responses, route.secrets)
+            route,
+            head_policies(snapshot, tokens, listener, route, limit),
+            upstream,
+            request_headers,
+            ResponseHeaders(route.target, responses, route.secrets),
+            source_limit=limit if by_source else None,
+            message_limit=None if by_source else limit,
+            bounded=timeouts.total is not None or timeouts.request is not None,
         )
 
     binds: dict[int, Hosts[Router[RoutePlan]]] = {}
@@ -76,4 +94,5 @@ def build_plan(snapshot: Snapshot, connect: UpstreamFactory, sessions: Sessions,
             router = Router([(match, plan) for route, plan in plans for match in route.matches])
             listeners.append((listener.hostname, router))
         binds[bind.port] = Hosts(listeners)
-    return Plan(snapshot, sessions, commit, binds, tuple(upstreams))
+    trust = Trust(snapshot.trusted_proxies) if snapshot.trusted_proxies else None
+    return Plan(snapshot, sessions, commit, binds, tuple(upstreams), trust)

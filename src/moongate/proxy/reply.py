@@ -72,7 +72,8 @@ def own_answer(
         text = refusal.text or text
         fields += refusal.headers
     lines = b"".join([b"%b: %b\r\n" % item for item in fields]) if route is None else route.own(fields)
-    return OwnAnswer(status, lines + b"%b: %b\r\n" % request_id, failure_body(exchange, failure, text, code))
+    lines = b"%b%b%b: %b\r\n" % (lines, exchange.answer_lines, *request_id)
+    return OwnAnswer(status, lines, failure_body(exchange, failure, text, code))
 
 
 def failure_body(

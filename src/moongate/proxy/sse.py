@@ -25,7 +25,7 @@ from moongate.protocol.sealed import Address, NotOurs, Sealer
 from moongate.proxy.call import Call
 from moongate.proxy.match import Door
 from moongate.proxy.messenger import Messenger, Origin
-from moongate.proxy.sse_pass import Passage, pass_message
+from moongate.proxy.sse_pass import Passage, pass_message, without
 from moongate.proxy.sse_session import DoorSession
 from moongate.tasks import Tasks
 from moongate.upstreams.sse import Through
@@ -101,7 +101,7 @@ def _public_path(call: Call) -> str:
     if not url:
         return ""
     parts = urlsplit(url)
-    host = call.exchange.fields.get(b"host", b"").decode("latin-1")
+    host = call.exchange.outer_host or call.exchange.fields.get(b"host", b"").decode("latin-1")
     path = parts.path.rstrip("/")
     return path if path and split_authority(host)[0] == parts.hostname else ""
 
@@ -134,6 +134,12 @@ class SseDoors:
             await self._open(call)
         else:
             await self._post(call)
+
+    def refuse(self, call: Call, refusal: Refusal) -> bool:
+        """Tell the client of a call on its stream, where it waits for the answer; False if that cannot be done."""
+        address = call.admission.address
+        session = None if address is None else self._streams.get(address.door)
+        return session is not None and call.expects and session.refuse(call, refusal)
 
     async def close(self) -> None:
         """The streams have ended; what they leave at the servers is taken away."""
@@ -189,7 +195,7 @@ class SseDoors:
         try:
             exchange.record_head(200)
             own = call.route.response_headers.own(list(_STREAM))
-            await session.begin(own + b"x-request-id: %b\r\n" % exchange.request_id.encode())
+            await session.begin(own + call.own_lines)
             await session.send(encode_event(self.addresses.create(call, session.name, ""), b"endpoint"))
             if not connection.gone:
                 await over
@@ -220,7 +226,7 @@ class SseDoors:
         session.take_on(call)
         call.exchange.record_head(202)
         own = call.route.response_headers.own([])
-        lines = own + b"x-request-id: %b\r\n" % call.exchange.request_id.encode()
+        lines = own + call.own_lines
         framed = call.connection.frame(202, lines, 0)
         body, message = call.body, call.message or list(call.batch)
         call.body = None
@@ -251,10 +257,9 @@ async def _carry(
 
 def _origin(call: Call) -> Origin:
     target = call.route.route.target
-    kept = [line for line in call.lines.split(b"\r\n") if line and not line.lower().startswith(_NOT_CARRIED)]
     return Origin(
         principal=call.principal,
-        lines=b"".join([line + b"\r\n" for line in kept]),
+        lines=without(call.lines, _NOT_CARRIED),
         timeouts=target.timeouts,
         target=target if isinstance(target, Target) else None,
         hides=call.route.response_headers.tells,

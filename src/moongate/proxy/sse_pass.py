@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
-from moongate.protocol.jsonrpc import looks_like_answer, read_answer, read_answers
+from moongate.protocol.jsonrpc import Answer, looks_like_answer, read_answer, read_answers
 from moongate.proxy.answer import pieces, relay_failure, upstream_coding
 from moongate.proxy.call import Call
 from moongate.proxy.sse_session import DoorSession
@@ -51,7 +51,7 @@ class Passage:
     async def run(self) -> None:
         """Relay to the end. Raises UpstreamError while nothing has left."""
         call, session = self._call, self._session
-        lines = call.lines if b"accept" in call.exchange.fields else call.lines + b"accept: text/event-stream\r\n"
+        lines = without(call.lines, (b"accept:",)) + b"accept: text/event-stream\r\n"
         reply, head, self._opened = await follow(self._http, Plain("GET", lines), started=self._stop_with)
         try:
             if head.status >= 400:
@@ -107,13 +107,21 @@ class Passage:
 
     async def _piece(self, data: bytes, head: ResponseHead) -> None:
         session = self._session
-        for block in self._splitter.feed(data):
-            if session.partial:
-                await self._rest(block)
-            elif session.begun:
-                await self._event(block)
-            else:
-                await self._begin(block, head)
+        out: list[bytes] = []
+        answers: list[tuple[Answer, int]] = []
+        try:
+            for block in self._splitter.feed(data):
+                if session.partial:
+                    await self._rest(block)
+                elif session.begun:
+                    out.append(self._event(block, answers))
+                else:
+                    await self._begin(block, head)
+        finally:  # what came before an event that cannot pass
+            if answers:
+                await session.settle(answers)
+            if out:
+                await session.send(b"".join(out) if len(out) > 1 else out[0])
         if not session.begun:
             if self._splitter.held + sum(map(len, self._held)) > HOLD_BYTES:
                 raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "too much before the endpoint event")
@@ -141,7 +149,7 @@ class Passage:
         self._held.clear()
 
     def _lines(self, head: ResponseHead) -> bytes:
-        lines = b"%bx-request-id: %b\r\n" % (self._call.passed(head).lines, self._call.exchange.request_id.encode())
+        lines = self._call.passed(head).lines + self._call.own_lines
         for name, value in ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")):
             if name not in head.fields:
                 lines += b"%b: %b\r\n" % (name, value)
@@ -150,14 +158,14 @@ class Passage:
     def _endpoint(self, data: bytes) -> bytes:
         return encode_event(self._address(endpoint_path(self._http.target, self._opened, data)), b"endpoint")
 
-    async def _event(self, block: bytes) -> None:
-        session = self._session
+    def _event(self, block: bytes, answers: list[tuple[Answer, int]]) -> bytes:
+        """What goes on of an event; responses in it are added to `answers`."""
         event = parse_event(block)
         if event.name == b"endpoint":
-            block = self._endpoint(event.data or b"")
-        elif event.data and session.waiting and (answers := read_answers(event.data)):
-            await session.settle(answers, len(block))
-        await session.send(block)
+            return self._endpoint(event.data or b"")
+        if event.data and self._session.waiting:
+            answers += [(answer, len(block)) for answer in read_answers(event.data)]
+        return block
 
     async def _rest(self, block: bytes) -> None:
         """The end of an event that was too long to hold."""
@@ -178,6 +186,12 @@ class Passage:
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "an endpoint event that is too long")
 
 
+def without(lines: bytes, names: tuple[bytes, ...]) -> bytes:
+    """Header lines but those that begin with one of `names` (lower-case)."""
+    kept = [line for line in lines.split(b"\r\n") if line and not line.lower().startswith(names)]
+    return b"".join([line + b"\r\n" for line in kept])
+
+
 async def pass_message(call: Call, http: HttpUpstream, endpoint: str, session: DoorSession | None) -> None:
     """Post a message to the backend's own address and pass its answer back. `session`: the stream, if it is here.
 
@@ -194,7 +208,7 @@ async def pass_message(call: Call, http: HttpUpstream, endpoint: str, session: D
             reply.cancel()
     except UpstreamError:
         if call.exchange.recorded:  # its answer has passed on the stream meanwhile
-            call.connection.answer(call.connection.frame(202, _request_id(call), 0))
+            call.connection.answer(call.connection.frame(202, call.own_lines, 0))
             return
         if session is not None:
             session.drop(call)
@@ -228,13 +242,9 @@ async def _pass_reply(call: Call, reply: Reply, head: ResponseHead, session: Doo
     waits = session is not None and session.awaits(call)
     if not waits and not exchange.recorded:
         exchange.bytes_out = len(body)
-    lines = call.passed(head).lines + _request_id(call)
+    lines = call.passed(head).lines + call.own_lines
     answering = partial(connection.answer, connection.frame(head.status, lines, len(body)), body)
     if waits or exchange.recorded:
         answering()  # the event that answers the call brings its record
     else:
         call.admission.plan.commit(call.record(), answering)
-
-
-def _request_id(call: Call) -> bytes:
-    return b"x-request-id: %b\r\n" % call.exchange.request_id.encode()

@@ -90,7 +90,7 @@ class DoorSession:
     async def deliver(self, message: bytes) -> None:
         """One JSON-RPC message, as an event. Raises ClientClosed."""
         if self._pending and (answers := read_answers(message)):
-            await self.settle(answers, len(message))
+            await self.settle([(answer, len(message)) for answer in answers])
         await self.send(encode_event(message))
 
     def _moved(self) -> None:
@@ -129,17 +129,18 @@ class DoorSession:
         return bool(self._pending)
 
     def add(self, call: Call) -> None:
-        """Await the answer of a call. Raises Refusal if too many are awaited."""
+        """Await the answer of a call. The oldest are given up if too many are awaited: servers may never answer what
+        was cancelled.
+        """
         exchange = call.exchange
         exchange.revision = exchange.revision or self.revision
         exchange.client = exchange.client or self.client
         key = None if exchange.rpc_id is None else id_key(exchange.rpc_id)
         if key is None:
             return
-        if len(self._pending) >= MAX_PENDING:
-            detail = f"{MAX_PENDING} calls of this client wait for their answers"
-            raise Refusal(FailureClass.RATE_LIMITED, detail)
         before = self._pending.get(key)
+        if before is None and len(self._pending) >= MAX_PENDING:
+            before = next(iter(self._pending.values()))
         if before is not None:
             self._commit(before)
         self._pending[key] = call
@@ -171,10 +172,10 @@ class DoorSession:
         del self._pending[key]
         return True
 
-    async def settle(self, answers: list[Answer], size: int) -> None:
-        """These are about to leave in an event of `size` bytes: the calls that they answer are recorded first."""
+    async def settle(self, answers: list[tuple[Answer, int]]) -> None:
+        """These are about to leave, in events of these sizes: the calls that they answer are recorded first."""
         records = []
-        for answer in answers:
+        for answer, size in answers:
             call = self._take(answer.id)
             if call is not None:
                 call.inspect(answer)
@@ -198,6 +199,23 @@ class DoorSession:
             data = failure_body(call.exchange, error.failure)
             await self._written(self._record(call, len(data)))
             await self.send(encode_event(data))
+
+    def refuse(self, call: Call, refusal: Refusal) -> bool:
+        """A call is not carried out, and the client is told on the stream; False if nothing can be said there."""
+        connection, exchange = self.call.connection, call.exchange
+        if self.closed or self.partial or not self.begun or connection.gone or connection.stalled:
+            return False
+        data = encode_event(failure_body(exchange, refusal.failure, refusal.text))
+        exchange.status, exchange.bytes_out = 202, len(data)
+        framed = call.connection.frame(202, call.route.response_headers.own([]) + call.own_lines, 0)
+
+        def tell() -> None:
+            connection.put(data)
+            self._moved()
+            call.connection.answer(framed)
+
+        call.admission.plan.commit(call.record(), tell)
+        return True
 
     def forget(self, call: Call) -> None:
         """It ended without an answer, as it should: the client has cancelled it."""

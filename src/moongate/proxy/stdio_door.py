@@ -53,6 +53,7 @@ class StdioDoor:
         stopped = own.spawn(stopping.wait(), "wait for a signal")
         try:
             await asyncio.wait((reading, hung_up, broken, stopped), return_when=asyncio.FIRST_COMPLETED)
+            self._messenger.finish()
             if not stopped.done():
                 drained = own.spawn(self._drained(reading, DRAIN_SECONDS), "drain")
                 await asyncio.wait((drained, broken, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -61,6 +61,11 @@ class SseUpstream(Bridge):
     def refused(self) -> None:
         """The operator said that it speaks HTTP+SSE."""
 
+    def close(self) -> None:
+        """See `base.Upstream`."""
+        super().close()
+        self.opener.upstream.close()
+
 
 class Refused:
     """A refusal that was read already; see `base.Reply`."""

@@ -99,7 +99,7 @@ class HttpUpstream:
             deadlines,
             target.timeouts.connect,
         )
-        fixed = b"host: " + target.authority.encode() + b"\r\naccept-encoding: identity\r\n" + lines
+        fixed = b"host: " + target.called.encode() + b"\r\naccept-encoding: identity\r\n" + lines
         self._absolute = b""
         if proxy is not None and context is None:
             self._absolute = b"http://" + target.authority.encode()

@@ -8,6 +8,13 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from moongate.control.schema.browser import Cors, Csrf
 from moongate.control.schema.headers import PassedName, RequestHeaders, RequestName, ResponseHeaders, ResponseName
+from moongate.control.schema.route_policies import (
+    DirectResponse,
+    RateLimits,
+    RequestRedirect,
+    RouteTimeout,
+    UrlRewrite,
+)
 from moongate.control.schema.values import Duration, FilePath, Milliseconds, Strict, refusal
 
 FIRST_BYTE_MS = 30_000
@@ -70,21 +77,16 @@ class Policies(Strict):
             "backendTLS",
             "basicAuth",
             "buffer",
-            "directResponse",
             "extAuthz",
             "extProc",
             "hostRewrite",
             "jwtAuth",
-            "localRateLimit",
             "mcpAuthentication",
             "mcpAuthorization",
             "remoteRateLimit",
             "requestMirror",
-            "requestRedirect",
             "retry",
-            "timeout",
             "transformations",
-            "urlRewrite",
         },
     )
 
@@ -94,10 +96,10 @@ class Policies(Strict):
         "entries, else `off`.",
     )
     cors: Cors | None = Field(
-        None, description="Pages of other origins. Checked, but not enforced yet: foreign origins get 403."
+        None, description="Pages of other origins. Without it: `gateway.cors`, else they are refused with 403."
     )
     csrf: Csrf | None = Field(
-        None, description="Forged requests from browsers. Checked, but not enforced yet: foreign origins get 403."
+        None, description="Forged requests from browsers. Without it: `gateway.csrf`, else pages that `cors` names may."
     )
     keep_alive: Duration | None = Field(
         None,
@@ -110,6 +112,25 @@ class Policies(Strict):
     )
     request_header_modifier: RequestModifier | None = Field(None, description="Headers of requests to the backend.")
     response_header_modifier: ResponseModifier | None = Field(None, description="Headers of answers to the client.")
+    url_rewrite: UrlRewrite | None = Field(None, description="How the server is called.")
+    request_redirect: RequestRedirect | None = Field(None, description="Sends clients elsewhere instead of answering.")
+    direct_response: DirectResponse | None = Field(None, description="A fixed answer, without a server.")
+    local_rate_limit: RateLimits | None = Field(
+        None,
+        description="How many requests each caller may make. All entries hold together; more is 429, for a call of a "
+        "session an error in its answer. A reload begins anew.",
+    )
+
+    @property
+    def answers(self) -> bool:
+        """True if no request reaches a server."""
+        return self.request_redirect is not None or self.direct_response is not None
+
+
+class RoutePolicies(Policies):
+    """What holds for every request of a route."""
+
+    timeout: RouteTimeout | None = Field(None, description="How long a request may take.")
 
 
 class Reach(Strict):

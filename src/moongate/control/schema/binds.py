@@ -8,25 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from moongate.control.schema.addresses import parse_host, parse_hostname, parse_url
-from moongate.control.schema.backend import Policies, Reach, ServedTls
+from moongate.control.schema.backend import Reach, RoutePolicies, ServedTls
 from moongate.control.schema.headers import FieldName
 from moongate.control.schema.hosted import Hosted, Program
-from moongate.control.schema.values import Count, Label, Name, Port, Strict, refusal
+from moongate.control.schema.values import Count, HttpPath, Label, Name, Port, Strict, exactly_one, refusal
 
-_PATH = re.compile(r"/[!$&-;=@A-Z_a-z~%]*\Z")
-_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 MAX_PATTERN = 1000
-
-
-def _path(value: str) -> str:
-    if not _PATH.match(value) or _ESCAPE.sub("", value).count("%"):
-        raise refusal(
-            "must be a path such as /mcp/time: a leading slash, no query, no spaces, other letters percent-encoded, "
-            "found {found}"
-        )
-    if any(segment in {".", ".."} for segment in value.split("/")):
-        raise refusal("a path cannot hold the segments . and .., found {found}")
-    return value
 
 
 def _pattern(value: str) -> str:
@@ -51,21 +38,9 @@ def _hostname(value: str) -> str:
     return parse_hostname(value)
 
 
-HttpPath = Annotated[str, AfterValidator(_path)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Method = Annotated[str, AfterValidator(_method)]
 Hostname = Annotated[str, AfterValidator(_hostname)]
-
-
-def _exactly_one(model: type[Strict], data: Any, keys: tuple[str, ...]) -> Any:
-    """Refuses a block that gives none or several of the alternatives; a misspelt one is left to the unknown keys."""
-    if isinstance(data, dict):
-        given = [key for key in keys if data.get(key) is not None]
-        if len(given) > 1:
-            raise refusal(f"{given[0]} and {given[1]} cannot stand together; keep one of them", key=given[1])
-        if not given and set(data) <= {field.alias for field in model.model_fields.values()}:
-            raise refusal(f"needs one of {', '.join(keys)}")
-    return data
 
 
 class PathChoice(Strict):
@@ -78,7 +53,7 @@ class PathChoice(Strict):
     @model_validator(mode="before")
     @classmethod
     def _one(cls, data: Any) -> Any:
-        return _exactly_one(cls, data, ("exact", "pathPrefix", "regex"))
+        return exactly_one(cls, data, ("exact", "pathPrefix", "regex"))
 
 
 class ValueChoice(Strict):
@@ -90,7 +65,7 @@ class ValueChoice(Strict):
     @model_validator(mode="before")
     @classmethod
     def _one(cls, data: Any) -> Any:
-        return _exactly_one(cls, data, ("exact", "regex"))
+        return exactly_one(cls, data, ("exact", "regex"))
 
 
 class HeaderCondition(Strict):
@@ -186,7 +161,7 @@ class TargetEntry(Reach):
     @model_validator(mode="before")
     @classmethod
     def _one(cls, data: Any) -> Any:
-        return _exactly_one(cls, data, ("mcp", "sse", "stdio"))
+        return exactly_one(cls, data, ("mcp", "sse", "stdio"))
 
 
 class McpBackend(Strict):
@@ -231,8 +206,13 @@ class RouteEntry(Strict):
     matches: list[MatchEntry] | None = Field(
         None, description="Alternatives, one of which must hold. Without it: every path."
     )
-    policies: Policies | None = Field(None, description="What holds for every request of the route.")
-    backends: list[BackendEntry] = Field(description="Where requests go. Several are not there yet: exactly one.")
+    policies: RoutePolicies | None = Field(None, description="What holds for every request of the route.")
+    # Behind the policies, which decide whether it is needed.
+    backends: Annotated[list[BackendEntry] | None, Field(validate_default=True)] = Field(
+        None,
+        description="Where requests go. Several are not there yet: exactly one. Only a route that `requestRedirect` "
+        "or `directResponse` answers can be without.",
+    )
 
     @field_validator("backends", mode="before")
     @classmethod
@@ -241,6 +221,17 @@ class RouteEntry(Strict):
             raise refusal("is empty; a route needs one backend")
         if isinstance(value, list) and len(value) > 1:
             raise refusal("several backends of one route are not there yet; give each its own route")
+        return value
+
+    @field_validator("backends", mode="after")
+    @classmethod
+    def _needed(cls, value: list[BackendEntry] | None, info: ValidationInfo) -> list[BackendEntry] | None:
+        if value is not None or "policies" not in info.data:
+            return value
+        if info.data["policies"] is None or not info.data["policies"].answers:
+            raise refusal("is missing")
+        if info.data.get("name", "") is None:
+            raise refusal("is missing; a route without backends is fine here, but needs a name")
         return value
 
     @field_validator("hostnames", mode="after")

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from moongate.control.schema.addresses import parse_host, parse_url
 from moongate.control.schema.backend import ServedTls, SomeNames
+from moongate.control.schema.browser import Cors, Csrf
 from moongate.control.schema.values import Duration, Label, Strict, bounded, refusal
 from moongate.model.snapshot import MIB, Limits, Snapshot
 
@@ -176,7 +177,8 @@ class GatewayBlock(Strict):
     hosts: list[NamedHost] | None = Field(None, description="Further names that `Host` may hold, without port.")
     trusted_proxies: list[Network] | None = Field(
         None,
-        description="Networks whose `X-Forwarded-*` headers count. Checked, but not used yet: none counts.",
+        description="Addresses and networks of proxies in front of the gateway. What they say in `Forwarded` or "
+        "`X-Forwarded-For`, `-Proto` and `-Host` counts, and nobody else's word does.",
     )
     tokens: list[TokenItem] | None = Field(None, description="The clients' tokens.")
     limits: LimitsBlock | None = Field(None, description="What one client connection or request may cost.")
@@ -184,6 +186,8 @@ class GatewayBlock(Strict):
         None,
         description="Interval of comment lines on quiet event streams. Without it: none are sent.",
     )
+    cors: Cors | None = Field(None, description="Pages of other origins, for routes without a `cors` block.")
+    csrf: Csrf | None = Field(None, description="Forged requests from browsers, for routes without a `csrf` block.")
     max_processes: Annotated[int, bounded(1, MAX_PROCESSES)] = Field(
         Snapshot(()).max_processes,
         description="How many processes of hosted servers may run at once, of all instances together.",

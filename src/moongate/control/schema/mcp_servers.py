@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, fiel
 from moongate.control.schema.addresses import parse_url
 from moongate.control.schema.backend import Policies, Reach
 from moongate.control.schema.hosted import Hosted, Program
+from moongate.control.schema.route_policies import RouteTimeout
 from moongate.control.schema.values import Flag, boolean, refusal
 
 PROTOCOLS = ("sse", "streamable-http")
@@ -55,7 +56,7 @@ Ignored = Annotated[Any, WithJsonSchema({"x-kind": "anything"})]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "x-kind": "address"})]
 
 
-class ServerEntry(Reach, Policies, Hosted):
+class ServerEntry(Reach, Policies, Hosted, RouteTimeout):
     """One MCP server, reachable at `<gateway prefix>/<name>`: one with an address (`url`), or a local one that the
     gateway runs (`command`).
     """

@@ -26,6 +26,8 @@ _REFERENCE_SCHEMA = {"type": "string", "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\
 _NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f]{1,128}\Z")
+_PATH = re.compile(r"/[!$&-;=@A-Z_a-z~%]*\Z")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
 class Strict(BaseModel):
@@ -45,6 +47,17 @@ class Strict(BaseModel):
 def refusal(text: str, *, key: str | None = None) -> PydanticCustomError:
     """Why a value is refused; may hold `{found}`. `key` moves the blame to a key of the block."""
     return PydanticCustomError(REFUSED, "{text}", {"text": text, "key": key})
+
+
+def exactly_one(model: type[Strict], data: Any, keys: tuple[str, ...]) -> Any:
+    """Refuses a block that gives none or several of the alternatives; a misspelt one is left to the unknown keys."""
+    if isinstance(data, dict):
+        given = [key for key in keys if data.get(key) is not None]
+        if len(given) > 1:
+            raise refusal(f"{given[0]} and {given[1]} cannot stand together; keep one of them", key=given[1])
+        if not given and set(data) <= {field.alias for field in model.model_fields.values()}:
+            raise refusal(f"needs one of {', '.join(keys)}")
+    return data
 
 
 def boolean(value: object) -> object:
@@ -118,6 +131,17 @@ def _file(value: str) -> str:
     return value
 
 
+def _path(value: str) -> str:
+    if not _PATH.match(value) or _ESCAPE.sub("", value).count("%"):
+        raise refusal(
+            "must be a path such as /mcp/time: a leading slash, no query, no spaces, other letters percent-encoded, "
+            "found {found}"
+        )
+    if any(segment in {".", ".."} for segment in value.split("/")):
+        raise refusal("a path cannot hold the segments . and .., found {found}")
+    return value
+
+
 def _or_reference(schema: dict[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [schema, _REFERENCE_SCHEMA], "x-kind": schema["type"]})
 
@@ -145,3 +169,4 @@ Period = Annotated[str, BeforeValidator(_duration(0.0)), _kind("duration", patte
 Name = Annotated[str, AfterValidator(_name), _kind("name", pattern=r"^[A-Za-z0-9._-]+$")]
 Label = Annotated[str, AfterValidator(_label)]
 FilePath = Annotated[str, AfterValidator(_file), _kind("file path")]
+HttpPath = Annotated[str, AfterValidator(_path)]
