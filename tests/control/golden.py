@@ -14,9 +14,9 @@ from moongate.control.compile import CompileOptions, compile_documents
 from moongate.control.files import load_texts
 from moongate.errors import ConfigError
 from moongate.model.snapshot import Command, Limits, Match, ProcessLimits, Route, Snapshot, Target
+from moongate.policies.answers import DirectResponseConfig, RedirectConfig
 from moongate.policies.cors import CorsConfig
 from moongate.policies.csrf import CsrfConfig
-from moongate.policies.answers import DirectResponseConfig, RedirectConfig
 from moongate.policies.headers import HeaderModifier
 from moongate.policies.rate import RateLimitConfig
 

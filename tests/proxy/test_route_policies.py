@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from moongate.testing import Backend, Exchange, gateway
-from tests.proxy.sse_talk import listening
+from tests.proxy.sse_talk import listening, sse_pair
 from tests.proxy.talk import (
     call,
     connected,
@@ -152,12 +154,17 @@ def test_an_array_over_the_limit_gets_an_error_for_each_of_its_calls() -> None:
     run(story())
 
 
-def test_over_http_sse_a_refused_call_is_told_on_the_stream() -> None:
-    """There the client waits for its answer; the message itself is accepted with 202."""
+@pytest.mark.parametrize("through", [False, True])
+def test_over_http_sse_a_refused_call_is_told_on_the_stream(through: bool) -> None:
+    """There the client waits for its answer; the message itself is accepted with 202. Also in front of a server that
+    speaks HTTP+SSE itself.
+    """
 
     async def story() -> None:
-        limit = [{"maxTokens": 2, "tokensPerFill": 1, "fillInterval": "1h"}]
-        async with pair(polite, gateway_block=TOKENS, localRateLimit=limit) as (gate, _):
+        limit: dict[str, Any] = {"localRateLimit": [{"maxTokens": 2, "tokensPerFill": 1, "fillInterval": "1h"}]}
+        old, new = sse_pair(gateway_block=TOKENS, **limit), pair(polite, gateway_block=TOKENS, **limit)
+        async with AsyncExitStack() as stack:
+            gate, _ = await (stack.enter_async_context(old) if through else stack.enter_async_context(new))
             async with listening(gate, headers=ALICE) as client:
                 assert (await client.post(call(1))).status == 202
                 assert (await client.message())["id"] == 1
@@ -415,5 +422,40 @@ def test_a_reload_begins_counting_anew_and_other_routes_are_not_concerned() -> N
                 await gate.runtime.apply(gate.runtime.snapshot)
                 assert (await client.ask(call())).status == 200
                 await until(lambda: len(records(gate)) == 4)
+
+    run(story())
+
+
+_HOSTED = """
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("method") == "initialize":
+        version = message["params"]["protocolVersion"]
+        info = {"name": "tide", "version": "1"}
+        result = {"protocolVersion": version, "capabilities": {}, "serverInfo": info}
+    elif "id" in message and message["params"]["name"] != "never":
+        result = {"content": []}
+    else:
+        continue
+    print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+"""
+
+
+def test_a_local_server_that_is_too_slow_for_one_call_answers_the_next() -> None:
+    """The call is 504 after its limit, and the session goes on."""
+
+    async def story() -> None:
+        server = {"command": sys.executable, "args": ["-c", _HOSTED], "requestTimeout": "4s"}
+        server["backendRequestTimeout"] = "600ms"
+        async with gateway(json.dumps({"mcpServers": {"one": server}})) as gate, connected(gate) as client:
+            # The start counts too, and may take longer than that: until it has, the answer is 504 as well.
+            while (opened := await client.ask(initialize())).status == 504:
+                pass
+            assert opened.status == 200
+            session = {"mcp-session-id": opened.fields["mcp-session-id"]}
+            assert (await client.ask(call(2), session)).status == 200
+            assert (await client.ask(call(3, name="never"), session)).failure == (504, "upstream_timeout")
+            assert (await client.ask(call(4), session)).message["id"] == 4
 
     run(story())

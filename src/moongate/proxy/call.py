@@ -108,19 +108,17 @@ class Call:
         self.timer: asyncio.Timeout | None = None
         self.turned = False
 
-    def turn_to_backend(self) -> None:
+    def turn_to_backend(self, timer: asyncio.Timeout) -> None:
         """The request is judged: from here `Timeouts.total` counts, and at a door of HTTP+SSE, which answers on a
         stream, no limit of the whole any more.
         """
         self.turned = True
-        if self.timer is None:
-            return
         total = self.route.route.target.timeouts.total
         if self.admission.door is not Door.STREAM:
             self.unbind()
         elif total is not None:
-            until, before = asyncio.get_running_loop().time() + total, self.timer.when()
-            self.timer.reschedule(until if before is None else min(until, before))
+            until, before = asyncio.get_running_loop().time() + total, timer.when()
+            timer.reschedule(until if before is None else min(until, before))
 
     def unbind(self) -> None:
         """What follows is an event stream, which only silence ends."""

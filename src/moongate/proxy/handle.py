@@ -158,7 +158,8 @@ class DataPlane:
         counters = admission.route.message_limit
         if counters is not None and self._limited(call, counters):
             return
-        call.turn_to_backend()
+        if call.timer is not None:
+            call.turn_to_backend(call.timer)
         if admission.door is not Door.STREAM:
             await self.doors.forward(call)
             return

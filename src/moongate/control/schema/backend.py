@@ -118,7 +118,8 @@ class Policies(Strict):
     local_rate_limit: RateLimits | None = Field(
         None,
         description="How many requests each caller may make. All entries hold together; more is 429, for a call of a "
-        "session an error in its answer. A reload begins anew.",
+        "session an error in its answer. Behind a proxy sources are told apart only with `gateway.trustedProxies`. A "
+        "reload begins anew.",
     )
 
     @property

@@ -101,7 +101,9 @@ class UrlRewrite(Strict):
 
 
 class RequestRedirect(Strict):
-    """Every request of the route is answered with a redirect; no server is called."""
+    """Every request of the route is answered with a redirect, if it may be made at all: host, origin, token and limit
+    come first. No server is called.
+    """
 
     scheme: Literal["http", "https"] | None = Field(
         None, description="The new scheme; with it the port is the scheme's own, unless `authority` names one."
@@ -124,7 +126,9 @@ class RequestRedirect(Strict):
 
 
 class DirectResponse(Strict):
-    """Every request of the route gets this answer; no server is called."""
+    """Every request of the route gets this answer, if it may be made at all: host, origin, token and limit come first.
+    No server is called.
+    """
 
     not_yet = frozenset({"bodyExpression", "conditional", "headers"})
 
