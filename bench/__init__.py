@@ -5,6 +5,9 @@
 `processes`   start, pin to a core, watch and end what the benchmark starts
 `nginx`       the fixed-answer server behind everything, and nginx as the plain reverse proxy
 `event_stub`  the server behind everything where answers are event streams that stay open
+`stdio_stub`  the server behind everything that speaks stdio
+`hosted`      children over stdio: Moongate beside mcp-proxy and supergateway
+`relay`       what events cost over streamable HTTP and over HTTP+SSE
 `gateway`     Moongate with its configuration for each question
 `lanes`       a way to the server under load: direct, through nginx, through Moongate
 `load`        wrk: one run, and rounds of runs that take turns

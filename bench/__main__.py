@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import footprint, machine, nginx, outcome, plan, report, streams
+from bench import footprint, hosted, machine, nginx, outcome, plan, relay, report, streams
 from bench.gateway import Gateway, Setup
 from bench.lanes import Lane, WrongAnswerError
 from bench.load import Result, Wrk
@@ -31,6 +31,7 @@ class Stage:
 
     setup: Setup
     wrk: Wrk
+    load_core: int
     nginx_port: int
     nginx_worker: int
 
@@ -62,7 +63,7 @@ def set_stage(stack: contextlib.ExitStack) -> Stage:
     stack.enter_context(Child(argv, load_core, home / "stub" / "events.log")).wait_for_port(stream_port)
     proxy = stack.enter_context(nginx.start_proxy(home / "proxy", gateway_core, proxy_port, fixed, stream_port))
     setup = Setup(home / "gateways", gateway_core, fixed, stream_port)
-    return Stage(setup, Wrk(load_core, home / "wrk"), proxy_port, proxy.wait_for_worker())
+    return Stage(setup, Wrk(load_core, home / "wrk"), load_core, proxy_port, proxy.wait_for_worker())
 
 
 def measure_plain(stage: Stage, chosen: plan.Plan, found: outcome.Outcome, console: Console) -> None:
@@ -87,11 +88,27 @@ def measure(stage: Stage, chosen: plan.Plan, found: outcome.Outcome, console: Co
         calls = sum(sample.calls for result in found.results for sample in result.samples.get(lane.name, []))
         found.bytes_per_call = (gateway.recorded_bytes() - written) / max(1, calls)
         gateway.child.check()
+    measure_hosted(stage, chosen, found, console)
+    console.print("events over HTTP+SSE ...")
+    with contextlib.ExitStack() as stack:
+        gateway = _start(stage.setup, "relay", stage.setup.relay(), stack)
+        found.relay = relay.measure(gateway.lane(outcome.MOONGATE), stage.setup.streams, chosen)
     console.print("many routes, many tokens ...")
     with contextlib.ExitStack() as stack:
         found.scale = _run(stage, chosen.scale, _scale_lanes(stage.setup, chosen, stack), console)
     console.print("start and memory ...")
     found.footprint = footprint.measure(stage.setup, chosen.starts)
+
+
+def measure_hosted(stage: Stage, chosen: plan.Plan, found: outcome.Outcome, console: Console) -> None:
+    """Measure children over stdio: Moongate and the peers that are installed."""
+    hosting = hosted.Hosting(stage.setup, stage.wrk, stage.load_core)
+    for scenario in chosen.hosted:
+        result = hosting.measure(scenario, found.hosted)
+        _say(result, (hosted.MOONGATE, *hosted.PEERS), console)
+    for peer, reason in found.hosted.absent.items():
+        console.print(f"not measured: {peer}: {reason}")
+    found.problems.extend(found.hosted.problems)
 
 
 def _scale_lanes(setup: Setup, chosen: plan.Plan, stack: contextlib.ExitStack) -> tuple[Lane, ...]:
@@ -113,10 +130,14 @@ def _start(setup: Setup, name: str, config: dict[str, object], stack: contextlib
 
 def _run(stage: Stage, scenario: plan.Scenario, lanes: tuple[Lane, ...], console: Console) -> Result:
     result = stage.wrk.take_turns(scenario, lanes)
-    rates = {lane.name: result.spread(lane.name, lambda sample: sample.rate) for lane in lanes}
-    figures = ", ".join(f"{name} {spread.median:,.0f}/s" for name, spread in rates.items() if spread)
-    console.print(f"{scenario.answer.label}, {scenario.connections} connections: {figures}")
+    _say(result, tuple(lane.name for lane in lanes), console)
     return result
+
+
+def _say(result: Result, lanes: tuple[str, ...], console: Console) -> None:
+    rates = {lane: result.spread(lane, lambda sample: sample.rate) for lane in lanes}
+    figures = ", ".join(f"{name} {spread.median:,.0f}/s" for name, spread in rates.items() if spread)
+    console.print(f"{result.scenario.answer.label}, {result.scenario.connections} connections: {figures}")
 
 
 def _stream_costs(
@@ -141,7 +162,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         stage = set_stage(stack)
         (measure_plain if options.without_gateway else measure)(stage, chosen, found, console)
     found.foreign, found.stolen = machine.foreign_share(before, machine.Clock.read(pair), len(pair))
-    for result in [*found.results, *([found.scale] if found.scale else [])]:
+    for result in [*found.results, *found.hosted.results, *([found.scale] if found.scale else [])]:
         where = f"{result.scenario.answer.label}, {result.scenario.connections} connections"
         found.problems.extend(f"{where}: {problem}" for problem in result.problems)
     show(found, facts, console)
@@ -170,7 +191,7 @@ def show(found: outcome.Outcome, facts: list[tuple[str, str]], console: Console)
 def main() -> int:
     """Read the command line and run; 0 fine, 1 wrong answers or (with --check) a missed budget, 2 it cannot run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under a minute, rough figures")
+    parser.add_argument("--quick", action="store_true", help="about a minute, rough figures")
     parser.add_argument("--check", action="store_true", help="exit 1 when a budget is missed")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables to FILE as Markdown")
     parser.add_argument("--without-gateway", action="store_true", help="measure direct and nginx only")

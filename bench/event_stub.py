@@ -2,6 +2,8 @@
 
 POST without a session id: `initialize` is answered. POST with one: an event at once, the result a moment later.
 GET: one event at once, then an open stream. `POST /kick`: one more event on each open GET stream; answers how many.
+At `/answer` the result comes at once. `/sse` is HTTP+SSE: a GET names an address below `/messages`, and what is posted
+there is answered on that stream at once.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Streams:
     """The GET streams that are open."""
 
     open: set[asyncio.Transport] = field(default_factory=set)
+    by_address: dict[bytes, asyncio.Transport] = field(default_factory=dict)
 
     def kick(self) -> int:
         """Send one event on each and tell how many there are."""
@@ -53,6 +56,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._path = b""
         self._session: bytes | None = None
+        self._address = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -61,6 +65,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         """Forget the stream, if this was one."""
         self._streams.open.discard(self._transport)
+        self._streams.by_address.pop(self._address, None)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, which calls the methods below."""
@@ -83,15 +88,33 @@ class Connection(asyncio.Protocol):
         """Answer."""
         if self._path == b"/kick":
             self._transport.write(_sized(b"%d" % self._streams.kick()))
+        elif self._path == b"/sse":
+            self._open_sse()
+        elif self._path.startswith(b"/messages/"):
+            self._transport.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 8\r\n\r\nAccepted")
+            self._streams.by_address[self._path].write(_chunk(payloads.SMALL_EVENT))
         elif self._session is None:
             self._transport.write(_sized(payloads.INITIALIZED, uuid.uuid4().hex.encode()))
         else:
-            head = b"%bMcp-Session-Id: %b\r\nTransfer-Encoding: chunked\r\n\r\n" % (_STREAM_HEAD, self._session)
-            self._transport.write(head + _chunk(payloads.FIRST_EVENT))
-            if self._parser.get_method() == b"GET":
-                self._streams.open.add(self._transport)
-            else:
-                asyncio.get_running_loop().call_later(RESULT_AFTER_SECONDS, self._finish)
+            self._answer(self._session)
+
+    def _answer(self, session: bytes) -> None:
+        head = b"%bMcp-Session-Id: %b\r\nTransfer-Encoding: chunked\r\n\r\n" % (_STREAM_HEAD, session)
+        if self._path == b"/answer":
+            self._transport.write(head + _chunk(payloads.SMALL_EVENT) + b"0\r\n\r\n")
+            return
+        self._transport.write(head + _chunk(payloads.FIRST_EVENT))
+        if self._parser.get_method() == b"GET":
+            self._streams.open.add(self._transport)
+        else:
+            asyncio.get_running_loop().call_later(RESULT_AFTER_SECONDS, self._finish)
+
+    def _open_sse(self) -> None:
+        self._address = b"/messages/" + uuid.uuid4().hex.encode()
+        endpoint = b"event: endpoint\ndata: %b\n\n" % self._address
+        self._transport.write(_STREAM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + _chunk(endpoint))
+        self._streams.open.add(self._transport)
+        self._streams.by_address[self._address] = self._transport
 
     def _finish(self) -> None:
         self._transport.write(_chunk(payloads.SMALL_EVENT) + b"0\r\n\r\n")

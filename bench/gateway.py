@@ -13,6 +13,7 @@ from bench.lanes import Door, Lane
 from bench.processes import HOST, Child, free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 PREFIX = "/mcp/"
@@ -51,6 +52,22 @@ class Setup:
         config = _config({"small": self._server("small")}, [_token(name, name, ["small"]) for name in names])
         return config, tuple(Door(f"{PREFIX}small", name) for name in _spread(names))
 
+    def hosted(self, child: Sequence[str]) -> dict[str, object]:
+        """One instance whose child all sessions share, one with a child for each."""
+        command = {"command": child[0], "args": list(child[1:]), "auth": "required"}
+        servers: dict[str, dict[str, object]] = {
+            plan.SHARED.location: {**command, "isolation": "shared"},
+            plan.EACH.location: {**command, "isolation": "session"},
+        }
+        return _config(servers, [_token("bench", payloads.TOKEN, sorted(servers))])
+
+    def relay(self) -> dict[str, object]:
+        """The event stub over both transports."""
+        base = f"http://{HOST}:{self.streams}"
+        servers = {name: {**self._server(""), "url": f"{base}/{name}"} for name in ("streams", "answer")}
+        servers["sse"] = {"url": f"{base}/sse", "type": "sse", "auth": "required"}
+        return _config(servers, [_token("bench", payloads.TOKEN, sorted(servers))])
+
     def start(self, name: str, config: dict[str, object]) -> Gateway:
         """Start it; the caller waits for its port and ends it."""
         home = self.directory / name
@@ -73,9 +90,15 @@ class Gateway:
     port: int
     home: Path
 
-    def lane(self, name: str, doors: tuple[Door, ...] = ()) -> Lane:
+    def lane(self, name: str, doors: tuple[Door, ...] = (), *, announced: bool = False) -> Lane:
         """Give the lane through it."""
-        return Lane(name, self.port, PREFIX, self.child.pid, doors)
+        return Lane(name, self.port, PREFIX, self.child.pid, doors, announced=announced)
+
+    def failures(self) -> int:
+        """Count the records of calls that failed, in all that it has recorded. The load generator may hang up."""
+        journals = (self.home / "data" / "journal").iterdir()
+        lines = (line for journal in journals for line in journal.open("rb"))
+        return sum(b'"failure":' in line and b'"failure":"client_closed"' not in line for line in lines)
 
     def recorded_bytes(self) -> int:
         """Count what it has written down: its data directory and its output."""

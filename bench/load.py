@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bench import payloads
 from bench.lanes import Lane, Session, WrongAnswerError, open_sessions, verify
 from bench.processes import HOST, cpu_seconds, tool
 
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
     from bench.plan import Scenario
 
 _WARM_UP_SECONDS = 0.4
+_GIVE = "return requests[turn]"
+_GIVE_NUMBERED = "number = number + 1; return requests[turn][1] .. number .. requests[turn][2]"
 _LUA = """
 local requests = {{
 {requests}
 }}
-local count, turn = #requests, 0
+local count, turn, number = #requests, 0, {number}
 request = function()
   turn = turn % count + 1
-  return requests[turn]
+  {give}
 end
 done = function(summary, latency)
   local e = summary.errors
@@ -124,7 +127,7 @@ class Wrk:
             except WrongAnswerError as error:
                 result.problems.append(str(error))
                 continue
-            script = self._script(lane, sessions)
+            script = self._script(lane, sessions, numbered=scenario.numbered)
             self._run(lane, script, scenario.connections, _WARM_UP_SECONDS)
             ready.append((lane, sessions[0], script))
         for number in range(scenario.rounds):
@@ -144,11 +147,15 @@ class Wrk:
             except WrongAnswerError as error:
                 yield f"after the load: {error}"
 
-    def _script(self, lane: Lane, sessions: Sequence[Session]) -> Path:
+    def _script(self, lane: Lane, sessions: Sequence[Session], *, numbered: bool) -> Path:
         # JSON's escapes of an ASCII text are Lua's
-        requests = ",\n".join(json.dumps(session.request().decode("ascii")) for session in sessions)
+        give, call = (_GIVE_NUMBERED, payloads.NUMBERED_CALL) if numbered else (_GIVE, payloads.CALL)
+        requests = [json.dumps(session.request(body=call).decode("ascii")) for session in sessions]
+        number = payloads.NUMBER.decode()
+        if numbered:
+            requests = ['{"' + '","'.join(text.strip('"').rsplit(number, 1)) + '"}' for text in requests]
         path = self.directory / f"{lane.name}.lua"
-        path.write_text(_LUA.format(requests=requests), encoding="ascii")
+        path.write_text(_LUA.format(requests=",\n".join(requests), number=number, give=give), encoding="ascii")
         return path
 
     def _run(self, lane: Lane, script: Path, connections: int, seconds: float) -> Sample:

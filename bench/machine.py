@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import hosted
 from bench.processes import tool
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -27,6 +28,7 @@ def description() -> list[tuple[str, str]]:
         ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
         ("Packages", ", ".join(versions)),
         ("Tools", f"nginx {_tool_version('nginx')}, wrk {_tool_version('wrk')}"),
+        ("Beside it", ", ".join(hosted.versions())),
         ("Date", time.strftime("%Y-%m-%d", time.gmtime())),
     ]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench import plan
+from bench import hosted, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.footprint import Footprint
     from bench.load import Result, Spread
+    from bench.relay import Relay
     from bench.streams import FirstEvent, StreamCost
 
 DIRECT, NGINX, MOONGATE = "direct", "nginx", "moongate"
@@ -37,6 +38,8 @@ class Outcome:
     footprint: Footprint | None = None
     first_events: dict[str, FirstEvent] = field(default_factory=dict)
     stream_costs: dict[str, StreamCost] = field(default_factory=dict)
+    hosted: hosted.Found = field(default_factory=hosted.Found)
+    relay: Relay | None = None
     bytes_per_call: float | None = None
     foreign: float = 0.0
     stolen: float = 0.0
@@ -49,7 +52,7 @@ class Outcome:
 
     def checks(self) -> list[Check]:
         """Judge all budgets."""
-        return [*self._speed(), *self._scale(), *self._memory(), self._recorded()]
+        return [*self._speed(), *self._hosted(), self._relayed(), *self._scale(), *self._memory(), self._recorded()]
 
     def added_ratio(self, result: Result | None) -> float | None:
         """Divide the median latency that Moongate adds by what nginx adds."""
@@ -70,6 +73,32 @@ class Outcome:
                 yield Check(name, "-", allowed, kept=None)
         added = self.added_ratio(self.result(plan.SMALL, 1))
         yield _at_most("Added p50, 1 connection", added, plan.MAX_ADDED_P50_OVER_NGINX, "{:.2f} x what nginx adds")
+
+    def _hosted(self) -> Iterator[Check]:
+        for (answer, connections), least in plan.MIN_HOSTED_CALLS.items():
+            where = f"stdio, {answer.label}, {connections} connections"
+            rate = self.hosted.rate(answer, connections, hosted.MOONGATE)
+            allowed = f">= {least:,} calls/s"
+            if rate is None:
+                yield Check(f"Calls/s, {where}", "-", allowed, kept=None)
+            else:
+                yield Check(f"Calls/s, {where}", f"{rate.median:,.0f} calls/s", allowed, rate.median >= least)
+            yield self._beside_peers(answer, connections, where)
+
+    def _beside_peers(self, answer: plan.Answer, connections: int, where: str) -> Check:
+        name, allowed = f"Beside the better peer, {where}", f">= {plan.MIN_TIMES_A_PEER} x"
+        better = self.hosted.better_peer(answer, connections)
+        ratio = self.hosted.times(answer, connections, better) if better else None
+        if ratio is None:
+            return Check(name, "-", allowed, kept=None)
+        # one peer alone is not the better of two
+        kept = None if self.hosted.absent else ratio.median >= plan.MIN_TIMES_A_PEER
+        return Check(name, f"{ratio.median:.1f} x {better}", allowed, kept)
+
+    def _relayed(self) -> Check:
+        ratio = self.relay.ratio(self.relay.events) if self.relay else None
+        form = "{:.2f} x streamable HTTP"
+        return _at_most("An event through HTTP+SSE", ratio.median if ratio else None, plan.MAX_RELAY_RATIO, form)
 
     def _scale(self) -> Iterator[Check]:
         for lane, name in (

@@ -16,10 +16,14 @@ INITIALIZED = (
     b'{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},'
     b'"serverInfo":{"name":"bench-stub","version":"1"}}}'
 )
+ANNOUNCED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 CALL = (
     b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_forecast",'
     b'"arguments":{"city":"Reykjavik","days":3}}}'
 )
+NUMBER = b"1000000"
+NUMBERED_CALL = CALL.replace(b'"id":1', b'"id":' + NUMBER)
+"""A call whose id is replaced by other numbers of as many digits."""
 FIRST_EVENT = (
     b'id: 1\nevent: message\ndata: {"jsonrpc":"2.0","method":"notifications/message",'
     b'"params":{"level":"info","data":"working on it"}}\n\n'

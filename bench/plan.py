@@ -22,16 +22,23 @@ EVENT = Answer("event", "240 B event stream", payloads.SMALL_EVENT, payloads.EVE
 LARGE = Answer("large", "100 KB JSON", payloads.LARGE)
 HUGE = Answer("huge", "10 MB JSON", payloads.HUGE)
 ANSWERS = (SMALL, EVENT, LARGE, HUGE)
+SHARED = Answer("shared", "one shared child", payloads.SMALL)
+EACH = Answer("each", "a child per session", payloads.SMALL)
+"""Answered by children over stdio. All call it 240 bytes, the gateways in between may write it otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One line of the table: an answer, a number of connections, rounds of so many seconds on each lane."""
+    """One line of the table: an answer, a number of connections, rounds of so many seconds on each lane.
+
+    `numbered`: each call has an id of its own, as it must be where several are under way in one session.
+    """
 
     answer: Answer
     connections: int
     rounds: int
     seconds: float
+    numbered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,9 @@ class Plan:
 
     scenarios: tuple[Scenario, ...]
     scale: Scenario
+    hosted: tuple[Scenario, ...]
+    relayed_events: int = 20_000
+    relay_rounds: int = 5
     scale_routes: int = 1_000
     scale_tokens: int = 10_000
     starts: int = 5
@@ -48,7 +58,7 @@ class Plan:
 
 
 def full() -> Plan:
-    """Give the run whose figures are published: under six minutes."""
+    """Give the run whose figures are published: about eight minutes."""
     return Plan(
         scenarios=(
             *(Scenario(SMALL, connections, rounds=3, seconds=3) for connections in (1, 32, 256)),
@@ -57,6 +67,7 @@ def full() -> Plan:
             *(Scenario(HUGE, connections, rounds=3, seconds=2) for connections in (1, 4)),
         ),
         scale=Scenario(SMALL, 32, rounds=20, seconds=0.8),
+        hosted=_hosted(rounds=5, seconds=2),
     )
 
 
@@ -70,9 +81,20 @@ def quick() -> Plan:
             *(Scenario(HUGE, connections, rounds=1, seconds=0.5) for connections in (1, 4)),
         ),
         scale=Scenario(SMALL, 32, rounds=3, seconds=0.6),
+        hosted=_hosted(rounds=1, seconds=1)[:2],
+        relayed_events=6_000,
+        relay_rounds=2,
         starts=2,
         streams=1_000,
         first_events=20,
+    )
+
+
+def _hosted(rounds: int, seconds: float) -> tuple[Scenario, ...]:
+    return (
+        Scenario(SHARED, 32, rounds, seconds, numbered=True),
+        Scenario(EACH, 16, rounds, seconds, numbered=True),
+        Scenario(SHARED, 1, rounds, seconds, numbered=True),
     )
 
 
@@ -82,3 +104,7 @@ MAX_IDLE_BYTES = 60_000_000
 MAX_STREAM_BYTES = 20_000
 MAX_SCALE_LOSS = 0.05
 MAX_START_SECONDS = 1.0
+MIN_HOSTED_CALLS = {(SHARED, 32): 20_000, (EACH, 16): 15_000}
+MIN_TIMES_A_PEER = 7
+MAX_RELAY_RATIO = 1.1
+"""Processor time of an event through the HTTP+SSE door, over that of one on a GET stream; a tenth is noise."""

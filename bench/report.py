@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table as RichTable
 
+from bench import hosted
 from bench.outcome import DIRECT, MOONGATE, NGINX, ONE, ROUTES, ROUTES_ONE_CALLED, TOKENS
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ Latencies are what wrk reports. A direct call stays on one core, any proxy makes
 what is *added* includes that for both. *busy* is the share of its core that the process in between used: near 100 %
 it was the bottleneck, not the load generator or the stub. Many routes and tokens are compared by calls per CPU second
 of the gateway, a figure that other processes on the machine hardly touch, so that a few per cent can be seen.
+
+Servers that speak stdio: the child is a small Python program that answers faster than anything in front of it, and
+runs on the core of the load generator. *mcp-proxy* (Python) and *supergateway* (Node.js, stateful, no logging) host the
+same child over streamable HTTP, without tokens and records, which they do not have. *mcp-proxy* has one child for all
+sessions whatever the scenario, *supergateway* one for each. Each call has an id of its own. The cost of relayed events
+is the gateway's processor time: 32 streams, one event at a time on each.
 """
 
 
@@ -69,6 +76,8 @@ def tables(outcome: Outcome) -> list[Table]:
         _rates(outcome),
         _latencies(outcome),
         _added(outcome),
+        _hosted(outcome),
+        _relay(outcome),
         _scale(outcome),
         _streams(outcome),
         _footprint(outcome),
@@ -123,6 +132,46 @@ def _added(outcome: Outcome) -> Table:
             figures = (_or_none(theirs, "{:,.0f}"), _or_none(ours, "{:,.0f}"), _or_none(ratio, "{:.2f}"))
             rows.append((result.scenario.answer.label, *figures))
     return Table("Added p50 over direct at one connection, microseconds", ("Answer", NGINX, MOONGATE, "ratio"), rows)
+
+
+def _hosted(outcome: Outcome) -> Table:
+    lanes = (hosted.MOONGATE, *hosted.PEERS)
+    rows = []
+    for result in outcome.hosted.results:
+        answer, connections = result.scenario.answer, result.scenario.connections
+        better = outcome.hosted.better_peer(answer, connections)
+        times = outcome.hosted.times(answer, connections, better) if better else None
+        rates = [_hosted_rate(outcome, result, lane) for lane in lanes]
+        halves = [_median(result, lane, lambda sample: sample.p50, "{:,.0f}") for lane in lanes]
+        busy = _median(result, hosted.MOONGATE, lambda sample: sample.busy, "{:.0%}")
+        thrift = _median(result, hosted.MOONGATE, lambda sample: sample.calls_per_cpu_second, "{:,.0f}")
+        rows.append(
+            (answer.label, str(connections), *rates, _spread(times, "{:.1f}".format), " / ".join(halves), busy, thrift)
+        )
+    columns = ("Child", "Conns", *(f"{lane} calls/s" for lane in lanes), "times the better peer")
+    return Table(
+        "Servers over stdio (240 B JSON)",
+        (*columns, "p50 of these, us", "busy moongate", "its calls per CPU second"),
+        rows,
+    )
+
+
+def _hosted_rate(outcome: Outcome, result: Result, lane: str) -> str:
+    if lane in outcome.hosted.absent:
+        return "not measured"
+    return _spread(result.spread(lane, lambda sample: sample.rate), _count)
+
+
+def _relay(outcome: Outcome) -> Table:
+    rows = []
+    if relay := outcome.relay:
+        for name, figures in (("an event on an open stream", relay.events), ("a call and its event", relay.calls)):
+            costs = [
+                _spread(relay.spread(figures, transport), "{:.1f}".format) for transport in ("streamable-http", "sse")
+            ]
+            rows.append((name, *costs, _spread(relay.ratio(figures), "{:.2f}".format)))
+    columns = ("What", "streamable HTTP", "HTTP+SSE", "HTTP+SSE / streamable HTTP")
+    return Table("Relayed events, microseconds of Moongate's processor time", columns, rows)
 
 
 def _scale(outcome: Outcome) -> Table:

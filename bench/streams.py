@@ -48,7 +48,7 @@ def first_events(lanes: Sequence[Lane], count: int) -> dict[str, FirstEvent]:
     posts: dict[str, list[float]] = {lane.name: [] for lane in lanes}
     with contextlib.ExitStack() as stack:
         sessions = [open_sessions(lane, LOCATION, 1)[0] for lane in lanes]
-        kept = [stack.enter_context(_connect(session)) for session in sessions]
+        kept = [stack.enter_context(connect(session.lane)) for session in sessions]
         for _ in range(count + 1):
             for session, connection in zip(sessions, kept, strict=True):
                 gets[session.lane.name].append(_first_of_get(session))
@@ -65,26 +65,27 @@ def cost(lane: Lane, count: int, stub_port: int) -> StreamCost:
     before = memory(lane.pid)
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
         for session in sessions:
-            connection = stack.enter_context(_connect(session))
+            connection = stack.enter_context(connect(session.lane))
             connection.sendall(session.request("GET", b""))
             selector.register(connection, selectors.EVENT_READ, bytearray())
         opened = _wait_for_events(selector, events=1)
-        _kick(stub_port)
+        kick(stub_port)
         delivered = _wait_for_events(selector, events=2)
         after = memory(lane.pid)
     rss, pss = ((late - early) / count for late, early in zip(after, before, strict=True))
     return StreamCost(opened, delivered, rss, pss)
 
 
-def _connect(session: Session) -> socket.socket:
-    connection = socket.create_connection((HOST, session.lane.port), timeout=_PATIENCE_SECONDS)
+def connect(lane: Lane) -> socket.socket:
+    """Open a connection to a lane; small requests leave at once."""
+    connection = socket.create_connection((HOST, lane.port), timeout=_PATIENCE_SECONDS)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
 def _first_of_get(session: Session) -> float:
     began = time.perf_counter()
-    with _connect(session) as connection:
+    with connect(session.lane) as connection:
         connection.sendall(session.request("GET", b""))
         _read_until(connection, b"\n\n")
         return (time.perf_counter() - began) * 1e6
@@ -133,8 +134,10 @@ def _wait_for_events(selector: selectors.BaseSelector, events: int) -> int:
     return done
 
 
-def _kick(stub_port: int) -> None:
+def kick(stub_port: int) -> int:
+    """Have one event sent on every open stream; tell how many there are."""
     connection = http.client.HTTPConnection(HOST, stub_port, timeout=_PATIENCE_SECONDS)
     connection.request("POST", "/kick")
-    connection.getresponse().read()
+    count = int(connection.getresponse().read())
     connection.close()
+    return count

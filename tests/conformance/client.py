@@ -115,7 +115,8 @@ def main() -> None:
     if not options.through:
         anyio.run(_run, options.url)
         return
-    with tempfile.TemporaryDirectory() as folder, gateway(Path(folder), {"suite": options.url}) as base:
+    suite = {"suite": {"url": options.url, "type": "streamable-http"}}
+    with tempfile.TemporaryDirectory() as folder, gateway(Path(folder), suite) as base:
         anyio.run(_run, f"{base}/suite")
 
 

@@ -40,8 +40,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Allowed:
-    """A difference that is accepted, and why."""
+    """A difference that is accepted where the server speaks this transport (http, stdio or sse), and why."""
 
+    transport: str
     revision: str
     scenario: str
     check: str
@@ -70,7 +71,7 @@ def compare(first: Iterable[Check], second: Iterable[Check]) -> list[Difference]
 
 
 def read_baseline(file: Path = BASELINE) -> list[Allowed]:
-    """The accepted differences. Each entry must have exactly `revision`, `scenario`, `check` and a `reason`."""
+    """The accepted differences. An entry has exactly the keys of `Allowed`, and its `reason` is not empty."""
     entries = yaml.safe_load(file.read_text()) or []
     allowed = [Allowed(**{key: str(value) for key, value in entry.items()}) for entry in entries]
     for entry in allowed:
@@ -80,11 +81,15 @@ def read_baseline(file: Path = BASELINE) -> list[Allowed]:
 
 
 def judge(
-    differences: Sequence[Difference], allowed: Iterable[Allowed], revision: str
+    differences: Sequence[Difference], allowed: Iterable[Allowed], transport: str, revision: str
 ) -> tuple[list[Difference], list[Allowed]]:
     """The differences that nobody accepted, and the entries of the baseline that no difference needs any more."""
     found = {(difference.scenario, difference.check) for difference in differences}
-    accepted = {(entry.scenario, entry.check): entry for entry in allowed if entry.revision == revision}
+    accepted = {
+        (entry.scenario, entry.check): entry
+        for entry in allowed
+        if (entry.transport, entry.revision) == (transport, revision)
+    }
     unexpected = [item for item in differences if (item.scenario, item.check) not in accepted]
     stale = [entry for key, entry in accepted.items() if key not in found]
     return unexpected, stale

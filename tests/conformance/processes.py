@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import re
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 _START = 30
@@ -87,20 +88,33 @@ def started(command: Sequence[str], pattern: str, errors: Path) -> Iterator[re.M
             reader.join()
 
 
+def fixture_command(transport: str) -> list[str]:
+    """How the server under test is started; `transport` is http, sse or stdio."""
+    return [sys.executable, "-m", "tests.conformance.everything", "--transport", transport]
+
+
 @contextmanager
-def everything(folder: Path) -> Iterator[str]:
+def everything(folder: Path, transport: str = "http") -> Iterator[str]:
     """The server under test; yields its address."""
-    command = [sys.executable, "-m", "tests.conformance.everything"]
-    with started(command, r"^ready (\S+)$", folder / "everything.log") as ready:
+    with started(fixture_command(transport), r"^ready (\S+)$", folder / f"everything-{transport}.log") as ready:
         yield ready[1]
 
 
+def instances(http: str, sse: str) -> dict[str, dict[str, Any]]:
+    """The server under test three times, by the transport that it speaks. The gateway starts the one on stdio."""
+    program, *arguments = fixture_command("stdio")
+    return {
+        "http": {"url": http, "type": "streamable-http"},
+        "stdio": {"command": program, "args": arguments},
+        "sse": {"url": sse, "type": "sse"},
+    }
+
+
 @contextmanager
-def gateway(folder: Path, servers: Mapping[str, str]) -> Iterator[str]:
-    """A gateway in front of `servers` (addresses by name); yields the address below which they are."""
-    config = folder / "gateway.yaml"
-    entries = (f'  {name}: {{url: "{url}", type: streamable-http}}\n' for name, url in servers.items())
-    config.write_text("mcpServers:\n" + "".join(entries))
+def gateway(folder: Path, servers: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """A gateway in front of `servers` (entries of its file by name); yields the address below which they are."""
+    config = folder / "gateway.json"
+    config.write_text(json.dumps({"mcpServers": servers}))
     command = [sys.executable, "-m", "moongate", "serve", "-f", str(config), "--port", "0"]
     command += ["--data-dir", str(folder / "data")]
     with started(command, r"Listening on http://[^ ]*:(\d+)", folder / "gateway.log") as listening:

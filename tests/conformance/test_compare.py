@@ -83,12 +83,13 @@ def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_baseline_allows_what_it_names_and_nothing_else() -> None:
-    """An entry holds for its revision, scenario and check; one that nothing needs is reported."""
+    """An entry holds for its transport, revision, scenario and check; one that nothing needs is reported."""
     differences = compare([check("SUCCESS"), check("SUCCESS", "Calls")], [check("FAILURE")])
-    needed = Allowed("2025-11-25", "tools-list", "tools (Lists)", "because")
-    stale = Allowed("2025-11-25", "ping", "ping (Ping)", "because")
-    elsewhere = Allowed("2026-07-28", "tools-list", "tools (Calls)", "because")
-    unexpected, left = judge(differences, [needed, stale, elsewhere], "2025-11-25")
+    needed = Allowed("stdio", "2025-11-25", "tools-list", "tools (Lists)", "because")
+    stale = Allowed("stdio", "2025-11-25", "ping", "ping (Ping)", "because")
+    later = Allowed("stdio", "2026-07-28", "tools-list", "tools (Calls)", "because")
+    elsewhere = Allowed("sse", "2025-11-25", "tools-list", "tools (Calls)", "because")
+    unexpected, left = judge(differences, [needed, stale, later, elsewhere], "stdio", "2025-11-25")
     assert [item.check for item in unexpected] == ["tools (Calls)"]
     assert left == [stale]
 
@@ -96,14 +97,14 @@ def test_the_baseline_allows_what_it_names_and_nothing_else() -> None:
 def test_a_baseline_entry_needs_a_reason(tmp_path: Path) -> None:
     """Nobody accepts a difference without saying why."""
     file = tmp_path / "baseline.yml"
-    file.write_text('- {revision: "2025-11-25", scenario: ping, check: ping (Ping), reason: " "}\n')
+    file.write_text('- {transport: sse, revision: "2025-11-25", scenario: ping, check: ping (Ping), reason: " "}\n')
     with pytest.raises(ValueError, match="say in `reason`"):
         read_baseline(file)
 
 
-def test_our_baseline_is_empty() -> None:
-    """No difference is accepted."""
-    assert read_baseline() == []
+def test_our_baseline_is_about_other_transports() -> None:
+    """Where the server speaks streamable HTTP, no difference is accepted."""
+    assert {entry.transport for entry in read_baseline()} <= {"stdio", "sse"}
 
 
 def test_the_command_prints_the_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
 import httpx
-from mcp import ClientSession, types
+from mcp import ClientSession, StdioServerParameters, types
+from mcp.client.sse import sse_client
+from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import McpError
 from pydantic import AnyUrl, BaseModel, FileUrl
@@ -55,12 +58,12 @@ class Conversation:
     """One connection to one target, and the ops that a plan may ask for."""
 
     def __init__(
-        self, client: ClientSession, answers: Answers, http: httpx.AsyncClient, url: str, trace: Trace
+        self, client: ClientSession, answers: Answers, http: httpx.AsyncClient, target: dict, trace: Trace
     ) -> None:
         self.client = client
         self.answers = answers
         self.http = http
-        self.url = url
+        self.target = target
         self.trace = trace
         self.version = ""
         self.initialized: types.InitializeResult | None = None
@@ -150,11 +153,10 @@ class Conversation:
 
     async def op_lost(self, step: dict) -> object:
         """End a session behind the SDK's back; see what it makes of the next answer; begin a new one."""
-        headers = dict(self.http.headers)
-        async with connect(self.url, headers) as doomed:
+        async with connect(self.target) as doomed:
             deleted = await doomed.raw("DELETE", doomed.trace.session)
             after = await observe(lambda: doomed.op_call({**step, "watch": {}}), McpError)
-        async with connect(self.url, headers) as fresh:
+        async with connect(self.target) as fresh:
             return {"deleted": deleted, "after": after, "fresh": await fresh.op_call({**step, "watch": {}})}
 
     async def op_unknown(self, _step: dict) -> object:
@@ -164,22 +166,49 @@ class Conversation:
     async def raw(self, method: str, session: str | None) -> int:
         """The status of a request of our own making."""
         request = observing.raw_request(method, session, self.version)
-        return (await self.http.request(url=self.url, **request)).status_code
+        return (await self.http.request(url=self.target["url"], **request)).status_code
 
 
 @asynccontextmanager
-async def connect(url: str, headers: dict[str, str]) -> AsyncIterator[Conversation]:
-    """A connected client; its GET stream is open."""
-    events, trace = Events(), Trace()
-    answers = Answers(events)
+async def transport(target: dict, trace: Trace, http: httpx.AsyncClient) -> AsyncIterator[tuple]:
+    """What to read from and to write to, over the transport that the target names."""
+    match target["transport"]:
+        case "stdio":
+            command, *arguments = target["command"]
+            async with stdio_client(
+                StdioServerParameters(command=command, args=arguments, env=dict(os.environ))
+            ) as ends:
+                yield ends
+        case "sse":
+
+            def noted(**options: object) -> httpx.AsyncClient:
+                return httpx.AsyncClient(**options, event_hooks={"response": [noting(trace)]})
+
+            async with sse_client(target["url"], target["headers"], httpx_client_factory=noted) as ends:
+                yield ends
+        case _:
+            async with streamable_http_client(target["url"], http_client=http) as (receive, send, _session):
+                yield receive, send
+
+
+def noting(trace: Trace) -> object:
+    """A hook that notes each answer."""
 
     async def note(response: httpx.Response) -> None:
         trace.note(response.request.method, response.request.headers, response.status_code, response.headers)
 
-    timeout, hooks = httpx.Timeout(20), {"response": [note]}
+    return note
+
+
+@asynccontextmanager
+async def connect(target: dict) -> AsyncIterator[Conversation]:
+    """A connected client; its GET stream is open, if it has one beside the answers."""
+    events, trace = Events(), Trace()
+    answers = Answers(events)
+    timeout, hooks = httpx.Timeout(20), {"response": [noting(trace)]}
     async with (
-        httpx.AsyncClient(headers=headers, timeout=timeout, event_hooks=hooks) as http,
-        streamable_http_client(url, http_client=http) as (receive, send, _session),
+        httpx.AsyncClient(headers=target["headers"], timeout=timeout, event_hooks=hooks) as http,
+        transport(target, trace, http) as (receive, send),
         ClientSession(
             receive,
             send,
@@ -189,18 +218,18 @@ async def connect(url: str, headers: dict[str, str]) -> AsyncIterator[Conversati
             message_handler=answers.message,
         ) as client,
     ):
-        conversation = Conversation(client, answers, http, url, trace)
+        conversation = Conversation(client, answers, http, target, trace)
         conversation.initialized = await client.initialize()
         conversation.version = conversation.initialized.protocolVersion
-        async with asyncio.timeout(observing.STEP_SECONDS):
-            await trace.stream_open.wait()
+        if target["transport"] == observing.STREAMABLE_HTTP:
+            async with asyncio.timeout(observing.STEP_SECONDS):
+                await trace.stream_open.wait()
         yield conversation
 
 
 async def converse(target: dict, plan: list[dict]) -> dict:
     """All steps with one target, then the end of the session."""
-    url, headers = target["url"], target["headers"]
-    async with connect(url, headers) as conversation:
+    async with connect(target) as conversation:
         initialized = conversation.initialized
         connected = {
             "version": conversation.version,
@@ -209,10 +238,11 @@ async def converse(target: dict, plan: list[dict]) -> dict:
             "instructions": initialized.instructions,
         }
         steps = {step["name"]: await conversation.step(step) for step in plan}
-    trace = conversation.trace
-    async with httpx.AsyncClient(headers=headers) as http:
-        request = observing.raw_request("POST", trace.session, conversation.version)
-        ended = (await http.request(url=url, **request)).status_code
+    trace, ended = conversation.trace, None
+    if trace.session is not None:
+        async with httpx.AsyncClient(headers=target["headers"]) as http:
+            request = observing.raw_request("POST", trace.session, conversation.version)
+            ended = (await http.request(url=target["url"], **request)).status_code
     return {"connected": connected, "steps": steps, "http": trace.report(), "ended": ended}
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
 import httpx2
-from mcp import Client
+from mcp import Client, StdioServerParameters
 from mcp.client.session import ClientRequestContext, IncomingMessage
+from mcp.client.sse import sse_client
+from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 from mcp_types import (
@@ -31,6 +34,8 @@ from tests.peers import observing
 from tests.peers.observing import Events, Trace, observe
 
 MODERN = "2026-07-28"
+
+Target = dict[str, Any]
 
 
 def plain(value: BaseModel) -> dict[str, Any]:
@@ -76,11 +81,13 @@ class Answers:
 class Conversation:
     """One connection to one target, and the ops that a plan may ask for."""
 
-    def __init__(self, client: Client, answers: Answers, http: httpx2.AsyncClient, url: str, trace: Trace) -> None:
+    def __init__(
+        self, client: Client, answers: Answers, http: httpx2.AsyncClient, target: Target, trace: Trace
+    ) -> None:
         self.client = client
         self.answers = answers
         self.http = http
-        self.url = url
+        self.target = target
         self.trace = trace
 
     async def step(self, step: dict[str, Any]) -> dict[str, Any]:
@@ -171,11 +178,10 @@ class Conversation:
 
     async def op_lost(self, step: dict[str, Any]) -> object:
         """End a session behind the SDK's back; see what it makes of the next answer; begin a new one."""
-        headers = dict(self.http.headers)
-        async with connect(self.url, headers, "legacy") as doomed:
+        async with connect(self.target, "legacy") as doomed:
             deleted = await doomed.raw("DELETE", doomed.trace.session)
             after = await observe(lambda: doomed.op_call({**step, "watch": {}}), MCPError)
-        async with connect(self.url, headers, "legacy") as fresh:
+        async with connect(self.target, "legacy") as fresh:
             return {"deleted": deleted, "after": after, "fresh": await fresh.op_call({**step, "watch": {}})}
 
     async def op_unknown(self, _step: dict[str, Any]) -> object:
@@ -185,22 +191,47 @@ class Conversation:
     async def raw(self, method: str, session: str | None) -> int:
         """The status of a request of our own making."""
         request = observing.raw_request(method, session, self.client.protocol_version)
-        return (await self.http.request(url=self.url, **request)).status_code
+        return (await self.http.request(url=self.target["url"], **request)).status_code
 
 
-@asynccontextmanager
-async def connect(url: str, headers: dict[str, str], mode: str) -> AsyncIterator[Conversation]:
-    """A connected client; its GET stream is open if it has one."""
-    events, trace = Events(), Trace()
-    answers = Answers(events)
+def transport(target: Target, trace: Trace, http: httpx2.AsyncClient) -> AbstractAsyncContextManager[Any]:
+    """What to read from and to write to, over the transport that the target names."""
+    match target["transport"]:
+        case "stdio":
+            command, *arguments = target["command"]
+            return stdio_client(StdioServerParameters(command=command, args=arguments, env=dict(os.environ)))
+        case "sse":
+
+            def noted(
+                headers: dict[str, str] | None = None,
+                timeout: httpx2.Timeout | None = None,
+                auth: httpx2.Auth | None = None,
+            ) -> httpx2.AsyncClient:
+                return httpx2.AsyncClient(headers=headers, timeout=timeout, auth=auth, event_hooks=hooks(trace))
+
+            return sse_client(target["url"], target["headers"], httpx_client_factory=noted)
+        case _:
+            return streamable_http_client(target["url"], http_client=http)
+
+
+def hooks(trace: Trace) -> dict[str, list[Any]]:
+    """What notes each answer."""
 
     async def note(response: httpx2.Response) -> None:
         trace.note(response.request.method, response.request.headers, response.status_code, response.headers)
 
+    return {"response": [note]}
+
+
+@asynccontextmanager
+async def connect(target: Target, mode: str) -> AsyncIterator[Conversation]:
+    """A connected client; its GET stream is open, if it has one beside the answers."""
+    events, trace = Events(), Trace()
+    answers = Answers(events)
     timeout = httpx2.Timeout(20)
-    async with httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks={"response": [note]}) as http:
+    async with httpx2.AsyncClient(headers=target["headers"], timeout=timeout, event_hooks=hooks(trace)) as http:
         client = Client(
-            streamable_http_client(url, http_client=http),
+            transport(target, trace, http),
             mode=mode,
             log_level="debug",
             sampling_callback=answers.sample,
@@ -209,16 +240,15 @@ async def connect(url: str, headers: dict[str, str], mode: str) -> AsyncIterator
             message_handler=answers.message,
         )
         async with client:
-            if client.protocol_version != MODERN:
+            if target["transport"] == observing.STREAMABLE_HTTP and client.protocol_version != MODERN:
                 async with asyncio.timeout(observing.STEP_SECONDS):
                     await trace.stream_open.wait()
-            yield Conversation(client, answers, http, url, trace)
+            yield Conversation(client, answers, http, target, trace)
 
 
-async def converse(target: dict[str, Any], plan: list[dict[str, Any]]) -> dict[str, Any]:
+async def converse(target: Target, plan: list[dict[str, Any]]) -> dict[str, Any]:
     """All steps with one target, then the end of the session."""
-    url, headers = target["url"], target["headers"]
-    async with connect(url, headers, sys.argv[1]) as conversation:
+    async with connect(target, sys.argv[1]) as conversation:
         client = conversation.client
         connected = {
             "version": client.protocol_version,
@@ -229,9 +259,9 @@ async def converse(target: dict[str, Any], plan: list[dict[str, Any]]) -> dict[s
         steps = {step["name"]: await conversation.step(step) for step in plan}
     trace, ended = conversation.trace, None
     if trace.session is not None:
-        async with httpx2.AsyncClient(headers=headers) as http:
+        async with httpx2.AsyncClient(headers=target["headers"]) as http:
             request = observing.raw_request("POST", trace.session, str(connected["version"]))
-            ended = (await http.request(url=url, **request)).status_code
+            ended = (await http.request(url=target["url"], **request)).status_code
     return {"connected": connected, "steps": steps, "http": trace.report(), "ended": ended}
 
 

@@ -6,6 +6,8 @@ import { createRequire } from "node:module";
 
 const require = createRequire(`${process.env.PEER_MODULES}/package.json`);
 const { Client } = require("@modelcontextprotocol/sdk/client/index.js");
+const { SSEClientTransport } = require("@modelcontextprotocol/sdk/client/sse.js");
+const { StdioClientTransport } = require("@modelcontextprotocol/sdk/client/stdio.js");
 const { StreamableHTTPClientTransport } = require("@modelcontextprotocol/sdk/client/streamableHttp.js");
 const types = require("@modelcontextprotocol/sdk/types.js");
 
@@ -112,6 +114,20 @@ function answerQuestions(client, events) {
     return { roots: [{ uri: "file:///moon/base", name: "base" }, { uri: "file:///m%C3%A5ne", name: "måne" }] };
   });
   client.fallbackNotificationHandler = async ({ method, params }) => events.add(method, params);
+  // The SDK's own handler forgets a call at its answer, and with it the progress that came in the same piece.
+  client.setNotificationHandler(types.ProgressNotificationSchema, ({ params: { progress, total, message } }) =>
+    events.add(PROGRESS, { progress, total: total ?? null, message: message ?? null }),
+  );
+}
+
+function makeTransport({ transport, url, headers, command }, fetch) {
+  if (transport === "stdio") {
+    const made = new StdioClientTransport({ command: command[0], args: command.slice(1), env: process.env });
+    made.setProtocolVersion = (version) => Object.assign(made, { protocolVersion: version });
+    return made;
+  }
+  const kind = transport === "sse" ? SSEClientTransport : StreamableHTTPClientTransport;
+  return new kind(new URL(url), { requestInit: { headers }, fetch });
 }
 
 class Conversation {
@@ -122,18 +138,18 @@ class Conversation {
     const capabilities = { sampling: {}, elicitation: {}, roots: { listChanged: true } };
     this.client = new Client({ name: "peer-client-ts", version: "1.0.0" }, { capabilities });
     answerQuestions(this.client, this.events);
-    const options = { requestInit: { headers: target.headers }, fetch: this.trace.fetch };
-    this.transport = new StreamableHTTPClientTransport(new URL(target.url), options);
+    this.transport = makeTransport(target, this.trace.fetch);
+    this.hasSession = target.transport === "streamable-http";
   }
 
   async connect() {
     await this.client.connect(this.transport);
-    await this.trace.streamOpen;
+    if (this.hasSession) await this.trace.streamOpen;
     return this;
   }
 
   async end() {
-    await this.transport.terminateSession();
+    if (this.hasSession) await this.transport.terminateSession();
     await this.client.close();
   }
 
@@ -147,7 +163,8 @@ class Conversation {
     return observation;
   }
 
-  progress = ({ progress, total, message }) => this.events.add(PROGRESS, { progress, total: total ?? null, message: message ?? null });
+  tokens = 0;
+  token = () => ({ progressToken: `token ${(this.tokens += 1)}` });
 
   await = () => null;
   ping = () => this.client.ping();
@@ -161,8 +178,8 @@ class Conversation {
   unknown = () => rawStatus(this.target, "POST", "no-such-session", this.transport.protocolVersion);
 
   call({ tool, args, watch = {} }) {
-    const options = PROGRESS in watch ? { onprogress: this.progress } : {};
-    return this.client.callTool({ name: tool, arguments: args }, undefined, options);
+    const meta = PROGRESS in watch ? { _meta: this.token() } : {};
+    return this.client.callTool({ name: tool, arguments: args, ...meta });
   }
 
   many = (step) => Promise.all(step.args.map((args) => this.call({ tool: step.tool, args })));
@@ -174,8 +191,8 @@ class Conversation {
   async cancel({ tool, args }) {
     const start = this.events.seen.length;
     const stop = new AbortController();
-    const options = { onprogress: this.progress, signal: stop.signal };
-    const waiting = this.client.callTool({ name: tool, arguments: args }, undefined, options).catch(() => null);
+    const params = { name: tool, arguments: args, _meta: this.token() };
+    const waiting = this.client.callTool(params, undefined, { signal: stop.signal }).catch(() => null);
     const begun = await this.events.since(start, { [PROGRESS]: 1 });
     stop.abort();
     await waiting;
@@ -214,7 +231,7 @@ async function converse(target, plan) {
   const conversation = await new Conversation(target).connect();
   const { client, transport, trace } = conversation;
   const connected = {
-    version: transport.protocolVersion,
+    version: transport.protocolVersion ?? transport._protocolVersion ?? null,
     server: client.getServerVersion(),
     capabilities: client.getServerCapabilities(),
     instructions: client.getInstructions() ?? null,
@@ -223,11 +240,14 @@ async function converse(target, plan) {
   for (const step of plan) steps[step.name] = await conversation.step(step);
   const session = transport.sessionId;
   await conversation.end();
-  const ended = await rawStatus(target, "POST", session, connected.version);
+  const ended = conversation.hasSession ? await rawStatus(target, "POST", session, connected.version) : null;
   return { connected, steps, http: trace.report(), ended };
 }
 
 const orders = JSON.parse(readFileSync(0, "utf8"));
 const report = [];
-for (const [index, target] of orders.targets.entries()) report.push(await converse(target, orders.plans[index]));
-console.log(JSON.stringify(report));
+for (const [index, target] of orders.targets.entries()) {
+  report.push(converse(target, orders.plans[index]).catch((error) => ({ failed: error.stack })));
+  if (!orders.together) await report.at(-1);
+}
+console.log(JSON.stringify(await Promise.all(report)));

@@ -1,7 +1,10 @@
 """What the two Python client scripts share; the standard library only, so that it runs beside both SDKs.
 
-A script reads `{"targets": [{"url", "headers"}], "plans": [[step, ...], ...]}` from standard input and prints one list:
-for each target `{"connected": ..., "steps": {name: observation}, "http": {...}, "ended": status}`.
+A script reads `{"targets": [target, ...], "plans": [[step, ...], ...], "together": bool}` from standard input, talks to
+one target after the other or to all at once, and prints one list: for each target
+`{"connected": ..., "steps": {name: observation}, "http": {...}, "ended": status}`. A target is
+`{"transport": "streamable-http" | "sse", "url", "headers"}` or `{"transport": "stdio", "command", "headers": {}}`. A
+conversation that ends before its last step is `{"failed": why}`.
 An observation is `{"result": ...}` or `{"error": {"code", "message"}}`, with `events` when the step watches any.
 """
 
@@ -11,9 +14,11 @@ import asyncio
 import hashlib
 import json
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+STREAMABLE_HTTP = "streamable-http"
 STEP_SECONDS = 10.0
 LONG_TEXT = 1000
 ELICITED = {"name": "Ünal 月"}
@@ -103,7 +108,19 @@ def run(converse: Callable[[dict[str, Any], list[dict[str, Any]]], Awaitable[dic
     """Read the orders, converse with one target after the other, print what was observed."""
     orders = json.load(sys.stdin)
 
+    async def together(conversations: list[Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:
+        ends = await asyncio.gather(*conversations, return_exceptions=True)
+        return [
+            {"failed": "".join(traceback.format_exception(end))} if isinstance(end, BaseException) else end
+            for end in ends
+        ]
+
     async def everything() -> list[dict[str, Any]]:
-        return [await converse(target, plan) for target, plan in zip(orders["targets"], orders["plans"], strict=True)]
+        conversations = [
+            converse(target, plan) for target, plan in zip(orders["targets"], orders["plans"], strict=True)
+        ]
+        if orders["together"]:
+            return await together(conversations)
+        return [end for conversation in conversations for end in await together([conversation])]
 
     print(json.dumps(asyncio.run(everything())))

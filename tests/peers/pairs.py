@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.peers import plan, programs
+from tests.peers.observing import STREAMABLE_HTTP
 
 PREFIX = "/gate/mcp"
 TOKEN = "alice-token"
@@ -99,7 +100,8 @@ def plan_of(client: str, server: str, way: str) -> list[plan.Step]:
     """What this client says to this server."""
     if server == "everything":
         return plan.everything()
-    return plan.own_server(f"{client} {way}", modern=is_modern(client, server), streams=server != "sdk2-json")
+    kind = plan.Kind(modern=is_modern(client, server), streams=server != "sdk2-json")
+    return plan.own_server(f"{client} {way}", kind)
 
 
 class Park:
@@ -119,21 +121,35 @@ class Park:
     def _talk(self, client: str, server: str) -> Pair:
         below = f"{self.gateway}{PREFIX}"
         targets = [
-            {"url": self.servers[server], "headers": {}},
-            {"url": f"{below}/{server}-open", "headers": {}},
-            {"url": f"{below}/{server}/v1/stream", "headers": CREDENTIALS[client]},
+            target(self.servers[server]),
+            target(f"{below}/{server}-open"),
+            target(f"{below}/{server}/v1/stream", CREDENTIALS[client]),
         ]
-        orders = {"targets": targets, "plans": [plan_of(client, server, way) for way in WAYS]}
-        done = _run(CLIENTS[client], json.dumps(orders))
-        assert done.returncode == 0, f"{client} with {server}:\n{done.stderr}"
-        documents = dict(zip(WAYS, json.loads(done.stdout), strict=True))
-        return Pair(client, server, self.servers[server], documents)
+        told = talk(client, targets, [plan_of(client, server, way) for way in WAYS])
+        failed = [document["failed"] for document in told if "failed" in document]
+        assert not failed, f"{client} with {server}:\n{failed[0]}"
+        return Pair(client, server, self.servers[server], dict(zip(WAYS, told, strict=True)))
+
+
+def target(url: str, headers: Mapping[str, str] | None = None, transport: str = STREAMABLE_HTTP) -> dict[str, Any]:
+    """Whom to talk to, as the client scripts want it."""
+    return {"transport": transport, "url": url, "headers": headers or {}}
+
+
+def talk(
+    client: str, targets: list[dict[str, Any]], plans: list[list[plan.Step]], *, together: bool = False
+) -> list[dict[str, Any]]:
+    """Have a client talk to each target, or to all at once; what it printed (see `observing`)."""
+    done = _run(CLIENTS[client], json.dumps({"targets": targets, "plans": plans, "together": together}))
+    assert done.returncode == 0, f"{client} with {targets}:\n{done.stderr}"
+    documents: list[dict[str, Any]] = json.loads(done.stdout)
+    return documents
 
 
 def _run(command: Sequence[str], orders: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            _with_node(command),
+            with_node(command),
             cwd=programs.ROOT,
             env=programs.environment(),
             input=orders,
@@ -146,7 +162,8 @@ def _run(command: Sequence[str], orders: str) -> subprocess.CompletedProcess[str
         raise AssertionError(f"{command[-2:]}: no report within {TALK_SECONDS:g} s; stderr: {late.stderr!r}") from None
 
 
-def _with_node(command: Sequence[str]) -> list[str]:
+def with_node(command: Sequence[str]) -> list[str]:
+    """The command with node's place in it."""
     return [programs.node() if word == _NODE else word for word in command]
 
 
@@ -172,7 +189,7 @@ def check_log(log: str) -> None:
 @contextmanager
 def opened(folder: Path) -> Iterator[Park]:
     """Start the servers and the gateway, and end them."""
-    commands = {name: _with_node(command) for name, command in SERVERS.items()}
+    commands = {name: with_node(command) for name, command in SERVERS.items()}
     with programs.running(commands, folder) as servers:
         file = folder / "gateway.json"
         file.write_text(configuration(servers))

@@ -8,6 +8,7 @@ Everything else that arrives is not recorded, because its moment is not fixed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 Step = dict[str, Any]
@@ -42,7 +43,6 @@ def _basics() -> Iterator[Step]:
     yield {"name": "prompt", "op": "prompt", "prompt": "haiku", "args": {"phase": "full"}}
     yield {"name": "unknown prompt", "op": "prompt", "prompt": "no_such_prompt", "args": {}}
     yield {"name": "completion", "op": "complete", "prompt": "haiku", "argument": "phase", "value": "f"}
-    yield call("seen", "seen")
 
 
 def _streams(key: str) -> Iterator[Step]:
@@ -71,14 +71,28 @@ def _session() -> Iterator[Step]:
     yield {"name": "unknown session", "op": "unknown"}
 
 
-def own_server(key: str, *, modern: bool, streams: bool) -> list[Step]:
+@dataclass(frozen=True)
+class Kind:
+    """What two can say to each other. `modern`: in the stateless revision. `streams`: an answer can carry more than the
+    answer. `requests`: the server sees HTTP requests. `sessions`: the client has a session by its id.
+    """
+
+    modern: bool = False
+    streams: bool = True
+    requests: bool = True
+    sessions: bool = True
+
+
+def own_server(key: str, kind: Kind) -> list[Step]:
     """The conversation with one of our servers; `key` is unused by any other conversation with the same server."""
-    steps = [{"name": "ping", "op": "ping"}, {"name": "level", "op": "level"}] if not modern else []
+    steps = [{"name": "ping", "op": "ping"}, {"name": "level", "op": "level"}] if not kind.modern else []
     steps += _basics()
-    if streams:
+    if kind.requests:
+        steps.append(call("seen", "seen"))
+    if kind.streams:
         steps += _streams(key)
     steps += _changes()
-    if not modern:
+    if kind.sessions and not kind.modern:
         steps += _session()
     return steps
 

@@ -1,5 +1,8 @@
 # mypy: ignore-errors
-"""The small server of the peer tests on the Python SDK 1.x, as it still runs in many places. Runs in .venv-sdk1."""
+"""The small server of the peer tests on the Python SDK 1.x, as it still runs in many places. Runs in .venv-sdk1.
+
+It speaks streamable HTTP, or with `--sse` or `--stdio` what these say.
+"""
 
 # mypy checks against the SDK 2.x of .venv, where half of these names do not exist.
 from __future__ import annotations
@@ -245,4 +248,9 @@ async def set_level(_level: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(server.streamable_http_app())
+    if "--stdio" in sys.argv:
+        server.run("stdio")
+    elif "--sse" in sys.argv:
+        serve(server.sse_app(), "/sse")
+    else:
+        serve(server.streamable_http_app())

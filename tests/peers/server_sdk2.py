@@ -244,12 +244,18 @@ async def accept(_ctx: object, _params: BaseModel) -> EmptyResult:
 
 
 def main() -> None:
-    """Serve; `--json` answers with JSON bodies instead of event streams."""
+    """Serve; `--json` answers with JSON bodies instead of event streams, `--sse` and `--stdio` are other transports."""
     warnings.simplefilter("ignore", MCPDeprecationWarning)
     low = server._lowlevel_server  # the high-level class has no way to add these
     low.add_request_handler("resources/subscribe", SubscribeRequestParams, accept)
     low.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, accept)
     low.add_request_handler("logging/setLevel", SetLevelRequestParams, accept)
+    if "--stdio" in sys.argv:
+        server.run("stdio")
+        return
+    if "--sse" in sys.argv:
+        serve(server.sse_app(), "/sse")
+        return
     json_only = "--json" in sys.argv
     serve(server.streamable_http_app(json_response=json_only, event_store=Memory(), retry_interval=20))
 

@@ -1,11 +1,14 @@
 // The small server of the peer tests on the TypeScript SDK: sessions, an event store, resumable streams.
-// PEER_MODULES names the directory that holds node_modules. `--json` answers with JSON bodies instead of event streams.
+// PEER_MODULES names the directory that holds node_modules. `--json` answers with JSON bodies instead of event streams,
+// `--sse` and `--stdio` are other transports.
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 
 const require = createRequire(`${process.env.PEER_MODULES}/package.json`);
 const { McpServer, ResourceTemplate } = require("@modelcontextprotocol/sdk/server/mcp.js");
+const { SSEServerTransport } = require("@modelcontextprotocol/sdk/server/sse.js");
+const { StdioServerTransport } = require("@modelcontextprotocol/sdk/server/stdio.js");
 const { StreamableHTTPServerTransport } = require("@modelcontextprotocol/sdk/server/streamableHttp.js");
 const { completable } = require("@modelcontextprotocol/sdk/server/completable.js");
 const types = require("@modelcontextprotocol/sdk/types.js");
@@ -177,7 +180,7 @@ async function newTransport() {
   return transport;
 }
 
-const http = createServer(async (req, res) => {
+async function streamableHttp(req, res) {
   const id = req.headers["mcp-session-id"];
   if (id && !sessions.has(id)) {
     const error = { code: -32001, message: "Session not found" };
@@ -186,6 +189,26 @@ const http = createServer(async (req, res) => {
   }
   const transport = id ? sessions.get(id) : await newTransport();
   await transport.handleRequest(req, res);
-});
+}
 
-http.listen(0, "127.0.0.1", () => console.log(`Listening on http://127.0.0.1:${http.address().port}/mcp`));
+async function sse(req, res) {
+  const url = new URL(req.url, "http://localhost");
+  if (req.method === "GET" && url.pathname === "/sse") {
+    const transport = new SSEServerTransport("/messages", res);
+    sessions.set(transport.sessionId, transport);
+    await makeServer().connect(transport);
+    return;
+  }
+  const transport = req.method === "POST" && sessions.get(url.searchParams.get("sessionId"));
+  if (transport) await transport.handlePostMessage(req, res);
+  else res.writeHead(req.method === "POST" ? 404 : 405).end();
+}
+
+function listen(answer, path) {
+  const http = createServer(answer);
+  http.listen(0, "127.0.0.1", () => console.log(`Listening on http://127.0.0.1:${http.address().port}${path}`));
+}
+
+if (process.argv.includes("--stdio")) await makeServer().connect(new StdioServerTransport());
+else if (process.argv.includes("--sse")) listen(sse, "/sse");
+else listen(streamableHttp, "/mcp");

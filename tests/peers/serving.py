@@ -13,9 +13,9 @@ PHASES = ("new", "first quarter", "full", "last quarter")
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-def serve(app: App) -> None:
+def serve(app: App, path: str = "/mcp") -> None:
     """Listen on a free port, print the address, serve until SIGTERM."""
     listening = socket.create_server(("127.0.0.1", 0))
-    print(f"Listening on http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
+    print(f"Listening on http://127.0.0.1:{listening.getsockname()[1]}{path}", flush=True)
     config = uvicorn.Config(app, log_level="critical", lifespan="on", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listening])
