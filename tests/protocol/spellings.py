@@ -116,7 +116,9 @@ def acceptable(body: bytes) -> bool:
     if not isinstance(params, Object) or not _judge(params, PARAMS):
         return False
     meta = dict(params).get("_meta", Object())
-    return isinstance(meta, Object) and _judge(meta, META_KEYS)
+    if not isinstance(meta, Object) or not _judge(meta, META_KEYS):
+        return False
+    return isinstance(dict(meta).get("io.modelcontextprotocol/protocolVersion", ""), str)
 
 
 def _refuse(name: str) -> None:

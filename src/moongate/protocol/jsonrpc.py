@@ -170,7 +170,7 @@ def _parse_one(members: dict[str, msgspec.Raw], body: bytes, max_depth: int) -> 
     if body.count(b"{") + body.count(b"[") > max_depth:
         check_depth(body, max_depth)
     version = members.get("jsonrpc")
-    if version is None or bytes(version) != b'"2.0"':
+    if version is None or (bytes(version) != b'"2.0"' and _text(version) != "2.0"):
         raise refuse('the member "jsonrpc" is not "2.0"')
     raw_id = members.get("id")
     envelope = Envelope(id=None if raw_id is None else bytes(raw_id))
