@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tests.bridge.talking import Caller, beside, caller, hosting, messages, session, text_of
-from tests.proxy.talk import call, run
+from tests.proxy.talk import call, initialize, run, until
 
 
 async def all_of(one: Caller) -> list[dict[str, object]]:
@@ -131,10 +131,10 @@ def test_changed_lists_are_told_on_the_get_stream_also_to_who_listens_only_later
 
 @pytest.mark.requirement("AG-13")
 def test_log_lines_go_with_the_only_call_that_can_have_caused_them() -> None:
-    """On a shared process with two calls open, a log line goes to neither."""
+    """With two calls of one principal open on his process, a log line goes to neither."""
 
     async def story() -> None:
-        async with hosting(isolation="shared") as gate, session(gate) as one, session(gate) as two:
+        async with hosting(isolation="principal") as gate, session(gate) as one, session(gate) as two:
             await one.start("log", 1, text="for one")
             found = messages((await one.client.answer()).body)
             assert [message.get("method") for message in found] == ["notifications/message", None]
@@ -296,5 +296,147 @@ def test_unusual_json_passes_through_as_it_was_written() -> None:
             body += b'"method": "tools/call", "jsonrpc": "2.0" , "id" : 77 }'
             answer = await bare.client.ask(body, one.headers)
             assert (answer.message["id"], text_of(answer.message)) == (77, 'id\n"id":1')
+
+    run(story())
+
+
+def test_among_strangers_a_log_line_goes_to_nobody() -> None:
+    """A call that somebody gave up may still be at work: the only open call need not have caused the line."""
+
+    async def story() -> None:
+        async with hosting(isolation="shared") as gate, session(gate) as one:
+            answer = await one.call("log", 1, text="whose?")
+            assert answer.fields["content-type"] == "application/json"
+
+    run(story())
+
+
+def test_after_a_call_was_given_up_a_log_line_is_nobodys() -> None:
+    """Until the server has answered it: the line may be about that call."""
+
+    async def story() -> None:
+        async with hosting(isolation="principal") as gate, session(gate) as one, beside(one, gate) as other:
+            await one.start("hold", "mine")
+            await other.say({"method": "notifications/cancelled", "params": {"requestId": "mine"}})
+            assert "error" in (await one.client.answer()).message
+            assert (await other.call("log", 2, text="whose?")).fields["content-type"] == "application/json"
+
+    run(story())
+
+
+def test_clients_without_sessions_cannot_cancel_or_unsubscribe_each_other() -> None:
+    """Ids are each client's own; who keeps no session cannot be told from others who keep none."""
+
+    async def story() -> None:
+        async with hosting(isolation="shared") as gate, caller(gate) as one, caller(gate) as two, session(gate) as ear:
+            await one.start("hold", 1, "t", tell=True)
+            await one.client.head()
+            await one.client.text(b"progress")
+            await two.say({"method": "notifications/cancelled", "params": {"requestId": 1}})
+            await two.call("release", 2)
+            assert b"released" in await one.client.text(b'"id":1')
+            await ear.client.ask(call(1, "resources/subscribe", uri="a://b"), ear.headers)
+            await two.client.ask(call(3, "resources/unsubscribe", uri="a://b"))
+            assert "resources/unsubscribe" not in (await ear.who())["heard"]
+
+    run(story())
+
+
+@pytest.mark.parametrize("size", [200_000, 2_000_000])
+def test_an_answer_that_is_longer_than_the_usual_memory_can_be_resumed(size: int) -> None:
+    """It arrives while nobody listens, and once more after it was sent."""
+
+    async def story() -> None:
+        async with hosting() as gate, session(gate) as one, beside(one, gate) as other:
+            await one.start("hold", 5, "t", tell=True, text="x" * size)
+            await one.client.head()
+            seen = (await one.client.text(b"progress")).split(b"\n")[0][4:].decode()
+            one.client.vanish()
+            await other.call("release", 6)
+            for _ in range(2):
+                async with beside(one, gate) as again:
+                    found = messages((await again.client.body(await again.listen(seen))).body)
+                    assert text_of(found[-1]) == "x" * size
+
+    run(story())
+
+
+def test_an_answer_that_is_too_long_to_keep_is_an_error_for_who_comes_back() -> None:
+    """Never an empty stream that looks like the end."""
+
+    async def story() -> None:
+        async with hosting() as gate, session(gate) as one, beside(one, gate) as other:
+            await one.start("hold", 5, "t", tell=True, text="x" * 6_000_000)
+            await one.client.head()
+            seen = (await one.client.text(b"progress")).split(b"\n")[0][4:].decode()
+            one.client.vanish()
+            await other.call("release", 6)
+            async with beside(one, gate) as again:
+                found = messages((await again.client.body(await again.listen(seen))).body)
+                assert (found[-1]["id"], "error" in found[-1]) == (5, True)
+            async with beside(one, gate) as lost:
+                assert (await lost.client.body(await lost.listen("99-1"))).body == b""
+
+    run(story())
+
+
+def test_a_stream_that_was_primed_ends_with_an_error_at_its_limit() -> None:
+    """Also when the call's limit passes after the stream has begun; who resumes is told too."""
+
+    async def story() -> None:
+        async with hosting(timeout=2600) as gate, session(gate) as one:
+            answer = await one.call("hold", 8)
+            last = messages(answer.body)[-1]
+            assert (last["id"], last["error"]["data"]["class"]) == (8, "upstream_timeout")
+            async with beside(one, gate) as again:
+                seen = answer.body.split(b"\n")[0][4:].decode()
+                found = messages((await again.client.body(await again.listen(seen))).body)
+                assert (found[-1]["id"], "error" in found[-1]) == (8, True)
+
+    run(story())
+
+
+def test_a_call_whose_client_never_comes_back_is_given_up() -> None:
+    """After the call's limit the server is told, and the session is idle."""
+
+    async def story() -> None:
+        async with hosting(timeout=500, idleTime="500ms") as gate, session(gate) as one:
+            await one.start("hold", 5, "t", tell=True)
+            await one.client.head()
+            await one.client.text(b"progress")
+            one.client.vanish()
+            await until(lambda: gate.runtime.processes.running == 0, 8)
+
+    run(story())
+
+
+def test_a_client_that_leaves_before_its_handshake_is_over_leaves_no_process() -> None:
+    """Nobody knows the session: its process ends at once."""
+
+    async def story() -> None:
+        args = ["-c", "import sys, time; sys.stdin.readline(); time.sleep(60)"]
+        async with hosting(args=args) as gate, caller(gate) as one:
+            await one.client.send(initialize())
+            await until(lambda: gate.runtime.processes.running == 1)
+            one.client.vanish()
+            await until(lambda: gate.runtime.processes.running == 0, 8)
+
+    run(story())
+
+
+def test_the_same_id_or_token_in_another_spelling_is_the_same() -> None:
+    """JSON has many spellings of one text; a server may write another one than it was given."""
+
+    async def story() -> None:
+        async with hosting() as gate, session(gate) as one, beside(one, gate) as other:
+            await one.client.send(
+                b'{"jsonrpc":"2.0","id":"a\\/b","method":"tools/call","params":{"name":"hold",'
+                b'"arguments":{"tell":true},"_meta":{"progressToken":"t\\u002f1"}}}',
+                one.headers,
+            )
+            head = await one.client.head()
+            await one.client.text(b"progress")
+            await other.say({"method": "notifications/cancelled", "params": {"requestId": "a/b"}})
+            assert b'"error"' in (await one.client.body(head)).body
 
     run(story())

@@ -37,6 +37,9 @@ _PARAMS: Final = frozenset(
 _META: Final = frozenset({VERSION_KEY, CLIENT_KEY, CAPABILITIES_KEY, META + "logLevel", "progressToken"})
 _FOLDED: Final = {keys: frozenset(key.casefold() for key in keys) for keys in (_ENVELOPE, _PARAMS, _META)}
 
+# What decoding somebody else's bytes can raise.
+UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
@@ -334,7 +337,7 @@ def read_answer(data: bytes) -> Answer | None:
     """One message of a backend, or None if it is not a JSON-RPC message that stands alone."""
     try:
         answer = _ANSWER.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
     return answer if answer.jsonrpc == "2.0" else None
 
@@ -348,7 +351,7 @@ def read_answers(data: bytes) -> list[Answer]:
     if data[:1] == b"[":
         try:
             found = _ANSWERS.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             return []
     else:
         answer = read_answer(data)
@@ -373,7 +376,7 @@ def is_json(data: bytes) -> bool:
     """Whether `data` is one JSON value."""
     try:
         _ANYTHING.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return True
 
@@ -384,7 +387,7 @@ def tool_failed(answer: Answer) -> bool:
         return False
     try:
         return _RESULT.decode(answer.result).is_error
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return False
 
 
@@ -405,7 +408,7 @@ def negotiated_version(answer: Answer) -> str:
         return ""
     try:
         return _INITIALIZED.decode(answer.result).version
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return ""
 
 

@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from moongate.protocol.jsonrpc import META
+from moongate.protocol.jsonrpc import META, UNREADABLE
 
 SUBSCRIPTION_KEY = META + "subscriptionId"
 
 _ABSENT = msgspec.Raw()
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_SCALAR = msgspec.json.Decoder(str | int | float)
 _KEY = msgspec.json.Encoder().encode
 _UNBROKEN = bytes.maketrans(b"\r\n", b"  ")
 
@@ -67,7 +68,7 @@ def read_incoming(message: bytes) -> Incoming | None:
     """Who a message is for; None if it is not a JSON-RPC message."""
     try:
         read = _INCOMING.decode(message)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
     raw_id = bytes(read.id)
     if read.jsonrpc != "2.0" or (read.method is None and not raw_id):
@@ -79,12 +80,33 @@ def read_noted(message: bytes) -> Noted:
     """What a notification names in its params; all empty if they have another form."""
     try:
         params = _NOTED.decode(message).params
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         params = None
     if params is None:
         return Noted(b"", b"", b"", "")
     subscription = b"" if params.meta is None else bytes(params.meta.subscription)
     return Noted(bytes(params.token), bytes(params.request), subscription, params.uri)
+
+
+def same(one: bytes, other: bytes) -> bool:
+    """Whether two raw ids or tokens are the same value, however they are spelt."""
+    return one == other or (bool(one and other) and _value(one) == _value(other))
+
+
+def find(known: Mapping[bytes, object], wanted: bytes) -> bytes | None:
+    """The raw id or token among `known` that is the same value as `wanted`. The usual case costs one look-up."""
+    if not wanted or wanted in known:
+        return wanted or None
+    value = _value(wanted)
+    return next((raw for raw in known if _value(raw) == value), None)
+
+
+def _value(raw: bytes) -> str | int | float | None:
+    try:
+        value: str | int | float = _SCALAR.decode(raw)
+    except UNREADABLE:
+        return None
+    return value
 
 
 def elements(message: bytes) -> list[bytes]:
@@ -93,7 +115,7 @@ def elements(message: bytes) -> list[bytes]:
         return [message]
     try:
         return [bytes(element) for element in _ARRAY.decode(message)]
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return [message]
 
 
@@ -146,7 +168,7 @@ def member(message: bytes, path: tuple[str, ...]) -> bytes:
 def _members(message: bytes) -> dict[str, msgspec.Raw]:
     try:
         return _MEMBERS.decode(message)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         text = "not a JSON object"
         raise ValueError(text) from None
 

@@ -208,6 +208,8 @@ class Carrier:
         track = Track()
         broken = await self.follow(flight, track, reply, head, started=not flight.due)
         while flight.due and not flight.cancelled:
+            if broken is not None and broken.final:
+                raise broken
             if track.last_id is None or flight.modern or self.closed:
                 detail = "the event stream ended without the answer"
                 raise broken or UpstreamError(FailureClass.UPSTREAM_PROTOCOL, detail)

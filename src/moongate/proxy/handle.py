@@ -169,7 +169,7 @@ class DataPlane:
             reply = await upstream.send(call)
         if method == "GET":
             connection.on_drain = reply.cancel
-        if call.modern or method == "GET":
+        if call.modern or method == "GET" or call.initializing:  # a session that nobody knows is of no use
             connection.on_gone = reply.cancel
             if connection.gone:
                 reply.cancel()

@@ -153,7 +153,7 @@ def id_key(raw: bytes) -> str | int | float | None:
     """An id to compare with others, however it is spelt. None: it is neither a string nor a number."""
     try:
         found: str | int | float = _ID.decode(raw)
-    except msgspec.DecodeError:
+    except ValueError:
         return None
     return found
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
-from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
+from moongate.errors import ClientClosed, FailureClass, Refusal
 from moongate.model.exchange import Exchange
 from moongate.model.snapshot import Target
 from moongate.policies.host import split_authority
@@ -24,11 +24,11 @@ from moongate.protocol.jsonrpc import Envelope
 from moongate.protocol.sealed import Address, NotOurs, Sealer
 from moongate.proxy.call import Call
 from moongate.proxy.match import Door
-from moongate.proxy.messenger import Messenger, Origin
+from moongate.proxy.messenger import Messenger, Origin, Unanswered
 from moongate.proxy.sse_pass import Passage, pass_message, without
 from moongate.proxy.sse_session import DoorSession
 from moongate.tasks import Tasks
-from moongate.upstreams.sse import Through
+from moongate.upstreams.sse import passes
 from moongate.wire.deadlines import Deadlines
 from moongate.wire.events import encode_event
 from moongate.wire.messages import RequestHead
@@ -156,8 +156,8 @@ class SseDoors:
         self._streams[session.name] = session
         try:
             upstream = call.route.upstream
-            http = await upstream.through() if isinstance(upstream, Through) else None
-            if http is None or not isinstance(upstream, Through):
+            http = await upstream.through() if passes(upstream) else None
+            if http is None or not passes(upstream):
                 await self._converse(session)
                 return
             try:
@@ -212,14 +212,14 @@ class SseDoors:
         address = call.admission.address
         if address is None:
             raise unknown("it has no session")
-        session = self._streams.get(address.door)
         if address.endpoint:
             upstream = call.route.upstream
-            http = await upstream.through() if isinstance(upstream, Through) else None
+            http = await upstream.through() if passes(upstream) else None
             if http is None:
                 raise unknown("the server does not speak HTTP+SSE any more")
-            await pass_message(call, http, address.endpoint, session)
+            await pass_message(call, http, address.endpoint, self._streams.get(address.door))
             return
+        session = self._streams.get(address.door)
         messenger = self._messengers.get(address.door)
         if session is None or messenger is None or call.body is None:
             raise unknown("its stream has ended")
@@ -232,7 +232,7 @@ class SseDoors:
         call.body = None
         # Whoever posts one message after the other must not wait for the first: the answer may need the second.
         self.tasks.spawn(_carry(session, messenger, call, (body, message)), "message")
-        if call.expects:
+        if session.awaits(call):
             call.connection.answer(framed)  # the event that answers the call brings its record
         else:
             call.admission.plan.commit(call.record(), partial(call.connection.answer, framed))
@@ -245,12 +245,15 @@ async def _carry(
     try:
         await messenger.post(*message)
         session.forget(call)
-    except UpstreamError as error:
+    except Unanswered as error:
         if session.closed:
             return
         log.warning("%s %s: %s: %s", call.exchange.request_id, call.exchange.route, error.failure.value, error.detail)
-        with suppress(ClientClosed):  # its record is written
-            await session.fail(call, error)
+        if error.ids:
+            with suppress(ClientClosed):  # its record is written
+                await session.fail(call, error)
+        else:
+            session.forget(call)
     finally:
         session.lay_down(call)
 

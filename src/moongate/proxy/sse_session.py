@@ -28,17 +28,21 @@ MAX_MESSAGES = 512
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 _ID_STARTS = b'"-0123456789'
 
-Key = str | int | float
+Key = str | int | float | bytes
 
 
 def id_key(raw: bytes | msgspec.Raw) -> Key | None:
-    """What makes two spellings of one JSON-RPC id equal; None for what is no id."""
-    if bytes(raw)[:1] not in _ID_STARTS or not len(raw):
+    """What makes two spellings of one JSON-RPC id equal; None for what is no id.
+
+    An id that cannot be read (1e400 is a number beyond all that we know) is only equal to its own spelling.
+    """
+    spelt = bytes(raw)
+    if not spelt or spelt[:1] not in _ID_STARTS:
         return None
     try:
-        found = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
-        return None
+        found = msgspec.json.decode(spelt)
+    except ValueError:
+        return spelt
     return found if isinstance(found, str | int | float) else None
 
 
@@ -129,14 +133,14 @@ class DoorSession:
         return bool(self._pending)
 
     def add(self, call: Call) -> None:
-        """Await the answer of a call. The oldest are given up if too many are awaited: servers may never answer what
-        was cancelled.
+        """Await the answer of a call, unless the stream has ended or none is due (see `awaits`). The oldest are given
+        up if too many are awaited: servers may never answer what was cancelled.
         """
         exchange = call.exchange
         exchange.revision = exchange.revision or self.revision
         exchange.client = exchange.client or self.client
         key = None if exchange.rpc_id is None else id_key(exchange.rpc_id)
-        if key is None:
+        if key is None or self.closed:
             return
         before = self._pending.get(key)
         if before is None and len(self._pending) >= MAX_PENDING:
@@ -193,12 +197,12 @@ class DoorSession:
             await self._written(self._record(call, len(last)))
 
     async def fail(self, call: Call, error: UpstreamError) -> None:
-        """There will be no answer: the client is told on the stream."""
+        """There will be no answer: the client is told on the stream, also of a call whose record was written before."""
+        data = failure_body(call.exchange, error.failure)
         if self.drop(call):
             call.exchange.fail(error.failure, error.detail)
-            data = failure_body(call.exchange, error.failure)
             await self._written(self._record(call, len(data)))
-            await self.send(encode_event(data))
+        await self.send(encode_event(data))
 
     def refuse(self, call: Call, refusal: Refusal) -> bool:
         """A call is not carried out, and the client is told on the stream; False if nothing can be said there."""

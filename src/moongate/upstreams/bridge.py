@@ -8,6 +8,7 @@ capabilities; one conversation speaks one protocol revision.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from moongate.errors import FailureClass, UpstreamError
 from moongate.model.snapshot import Isolation
@@ -16,6 +17,8 @@ from moongate.protocol.splice import elements
 from moongate.tasks import Tasks
 from moongate.upstreams.base import Opener, Reply, Request
 from moongate.upstreams.conversation import (
+    KEPT_STREAMS,
+    MAX_OPEN,
     METHOD_NOT_FOUND,
     Conversation,
     Pending,
@@ -106,7 +109,9 @@ class Bridge:
         principal = "" if self.options.isolation is Isolation.SHARED else request.principal
         if request.modern:
             return principal, MODERN
-        named = request.revision or UNNAMED
+        message = request.message
+        opening = message is not None and message.method == "initialize" and message.version
+        named = opening or request.revision or UNNAMED
         return principal, named if named in REVISIONS else REVISIONS[-1]
 
     def _post(self, conversation: Conversation, session: Session | None, request: Request) -> Reply:
@@ -115,23 +120,35 @@ class Bridge:
             refused = self._refused(conversation, session, message) if conversation.shared else b""
             if refused:
                 return FixedReply(status_head(self.heads, refused) if request.modern else self.heads.json, refused)
-            stream = Stream(conversation, 0, 1, resumable=False) if session is None else session.stream(1)
+            stream = self._stream(conversation, session, (message.id or b"null",))
             reply = self._reply(stream, request)
-            pending = conversation.call(message, body, stream, session)
-            if session is not None and message.method == "resources/subscribe":
-                pending.on_answer = _Subscribed(session, pending)
+            self._call(conversation, session, (message, body), stream)
             return reply
         if message is not None:
             self._tell(conversation, session, message, body)
             return FixedReply(self.heads.accepted)
         return self._post_batch(conversation, session, request)
 
+    def _stream(self, conversation: Conversation, session: Session | None, ids: tuple[bytes, ...]) -> Stream:
+        if session is None:
+            return Stream(conversation, 0, ids, resumable=False)
+        if len(session.streams) >= MAX_OPEN + KEPT_STREAMS:
+            raise UpstreamError(FailureClass.RATE_LIMITED, f"the session has {MAX_OPEN} calls that are not answered")
+        return session.stream(ids)
+
+    def _call(
+        self, conversation: Conversation, session: Session | None, said: tuple[Envelope, bytes], stream: Stream
+    ) -> None:
+        pending = conversation.call(*said, stream, session)
+        if session is not None and pending.method == "resources/subscribe":
+            pending.on_answer = _Subscribed(session, pending)
+
     def _post_batch(self, conversation: Conversation, session: Session | None, request: Request) -> Reply:
-        due = sum(element.is_request for element in request.batch)
+        ids = tuple(element.id or b"null" for element in request.batch if element.is_request)
         parts = list(zip(request.batch, elements((request.body or b"").strip()), strict=True))
         stream = None
-        if due:
-            stream = Stream(conversation, 0, due, resumable=False) if session is None else session.stream(due)
+        if ids:
+            stream = self._stream(conversation, session, ids)
         reply = FixedReply(self.heads.accepted) if stream is None else self._reply(stream, request)
         for message, body in parts:
             if message.is_request and stream is not None:
@@ -139,7 +156,7 @@ class Bridge:
                 if refused:
                     stream.answer(refused)
                 else:
-                    conversation.call(message, body, stream, session)
+                    self._call(conversation, session, (message, body), stream)
             else:
                 self._tell(conversation, session, message, body)
         return reply
@@ -165,8 +182,9 @@ class Bridge:
             return error_message(METHOD_NOT_FOUND, "There is no handshake in this revision", {}, client_id)
         if message.method.startswith("tasks/") and self.options.isolation is Isolation.SHARED:
             return error_message(METHOD_NOT_FOUND, "Tasks are not served here", {}, client_id)
-        if session is not None and message.method == "resources/unsubscribe":
-            session.subscriptions.discard(message.target or "")
+        if message.method == "resources/unsubscribe":
+            if session is not None:
+                session.subscriptions.discard(message.target or "")
             if any(message.target in other.subscriptions for other in conversation.sessions.values()):
                 return b'{"jsonrpc":"2.0","id":%b,"result":{}}' % client_id
         return b""
@@ -175,8 +193,10 @@ class Bridge:
         stream, seen = session.standalone, -1
         number, dash, sequence = (request.last_event_id or b"").partition(b"-")
         if dash and number.isdigit() and sequence.isdigit() and len(number) + len(sequence) < 20:
-            stream = session.streams.get(int(number), stream)
-            seen = int(sequence) if stream.number == int(number) else -1
+            found = stream if int(number) == stream.number else session.streams.get(int(number))
+            if found is None:  # forgotten: it has an end, so that nobody waits on it
+                return FixedReply(self.heads.events)
+            stream, seen = found, int(sequence)
         if seen >= 0:
             stream.rewind(seen)
         reply = BridgeReply(stream, self.heads, self._deadlines, self.options.timeouts.silence, request)
@@ -199,7 +219,7 @@ class Bridge:
         until = asyncio.get_running_loop().time() + self.options.start_seconds
         conversation = await self._kept.open(shared=False)
         session = self._kept.session(conversation)
-        stream = session.stream(1)
+        stream = session.stream((message.id or b"null",))
         stream.resumable = False
         limit = until - conversation.now()
         reply = BridgeReply(stream, self.heads, self._deadlines, limit, request)
@@ -214,7 +234,9 @@ class Bridge:
                 asyncio.get_running_loop().call_soon(self._kept.end, conversation)
 
         reply.on_late = late
-        conversation.call(message, request.body or b"", stream, session).on_answer = answered
+        pending = conversation.call(message, request.body or b"", stream, session)
+        pending.on_answer = answered
+        pending.on_failed = partial(asyncio.get_running_loop().call_soon, self._kept.end, conversation)
         return reply
 
     def _join(self, conversation: Conversation, message: Envelope) -> Reply:

@@ -19,10 +19,12 @@ from moongate.protocol.jsonrpc import INTERNAL_ERROR, Envelope, error_message
 from moongate.protocol.splice import (
     SUBSCRIPTION_KEY,
     elements,
+    find,
     member,
     one_line,
     read_incoming,
     read_noted,
+    same,
     with_id,
     with_member,
 )
@@ -36,8 +38,13 @@ METHOD_NOT_FOUND = -32601
 CANCEL_SECONDS = 1.0
 # Questions of a server that nobody has answered yet.
 MAX_QUESTIONS = 1000
-# Finished streams of a session that can still be resumed.
+MAX_GIVEN_UP = 1000
+# Finished streams of a session that can still be resumed, and what all its streams may hold for clients that are gone.
 KEPT_STREAMS = 16
+SESSION_BYTES = 4 * 1024 * 1024
+SHARED_BYTES = 256 * 1024
+# Calls of one session that are not answered.
+MAX_OPEN = 256
 STANDALONE = 0
 
 SLOW_BYTES = 64 * 1024 * 1024
@@ -57,7 +64,7 @@ _PONG = b'{"jsonrpc":"2.0","id":%b,"result":{}}'
 class Pending:
     """A request that the server has not answered. `client_id` and `token` are raw JSON as the client wrote them."""
 
-    __slots__ = ("client_id", "method", "on_answer", "session", "stream", "token", "uri")
+    __slots__ = ("client_id", "method", "on_answer", "on_failed", "session", "stream", "token", "uri")
 
     def __init__(self, stream: Stream, envelope: Envelope, session: Session | None) -> None:
         self.stream = stream
@@ -67,6 +74,18 @@ class Pending:
         self.uri = envelope.target or ""
         self.token = b""
         self.on_answer: Callable[[bytes], None] | None = None
+        self.on_failed: Callable[[], object] | None = None
+
+    def fail(self, error: UpstreamError) -> None:
+        """There will be no answer. A client that may come back for it finds an error in its place."""
+        stream = self.stream
+        if stream.resumable and stream.reply is None and not stream.ended:
+            data = {"class": error.failure.value}
+            stream.answer(error_message(INTERNAL_ERROR, "There will be no answer", data, self.client_id))
+        else:
+            stream.fail(error)
+        if self.on_failed is not None:
+            self.on_failed()
 
 
 class Session:
@@ -80,15 +99,16 @@ class Session:
         self.last_used = conversation.now()
         self.subscriptions: set[str] = set()
         self._numbers = STANDALONE
-        self.standalone = Stream(conversation, STANDALONE, 0, resumable=True)
+        self.standalone = Stream(conversation, STANDALONE, (), resumable=True)
         self.streams: dict[int, Stream] = {}
 
-    def stream(self, due: int) -> Stream:
-        """A new stream for `due` answers, kept for resumption."""
+    def stream(self, ids: tuple[bytes, ...]) -> Stream:
+        """A new stream for the answers to `ids` (raw JSON), kept for resumption."""
         self._numbers += 1
-        stream = Stream(self.conversation, self._numbers, due, resumable=True)
-        self.streams[self._numbers] = stream
+        stream = Stream(self.conversation, self._numbers, ids, resumable=True)
         stream.home = self.streams
+        stream.budget = SHARED_BYTES if self.conversation.shared else SESSION_BYTES
+        self.streams[self._numbers] = stream
         if len(self.streams) > KEPT_STREAMS:
             self._forget_streams()
         return stream
@@ -110,17 +130,20 @@ class Session:
             if not stream.ended:
                 stream.fail(UpstreamError(FailureClass.UPSTREAM_RESET, "its session was ended", final=True))
                 self.conversation.abandoned(stream)
+        self.streams.clear()
 
 
 class Conversation:
-    """One channel. `shared`: several clients use it, or may. It is the channel's `base.Receiver`.
+    """One channel. `shared`: several clients use it, or may; `strangers`: clients of several principals. It is the
+    channel's `base.Receiver`.
 
     `on_closed` is called once when the channel has ended by itself.
     """
 
-    def __init__(self, name: str, *, shared: bool, on_closed: Callable[[Conversation], None]) -> None:
+    def __init__(self, name: str, *, shared: bool, strangers: bool, on_closed: Callable[[Conversation], None]) -> None:
         self.name = name
         self.shared = shared
+        self.strangers = strangers
         self.channel: Channel
         self.sessions: dict[bytes, Session] = {}
         self.initialized = b""
@@ -134,6 +157,8 @@ class Conversation:
         self._tokens: dict[bytes, Pending] = {}
         self._own: dict[bytes, asyncio.Future[bytes]] = {}
         self._questions: dict[bytes, None] = {}
+        # Calls that the server may still be at work on, although nobody waits for them.
+        self._given_up: set[bytes] = set()
         self._opened = shared
         self._answers = False
         self._slow: set[Stream] = set()
@@ -163,6 +188,7 @@ class Conversation:
             else:
                 self._tokens[pending.token] = pending
         self._calls[raw] = pending
+        stream.open.append(raw)
         self.channel.write(message, partial(self._undelivered, raw))
         return pending
 
@@ -176,12 +202,14 @@ class Conversation:
 
     def respond(self, envelope: Envelope, body: bytes) -> None:
         """A client's answer to a question of the server; an answer to no question is dropped."""
-        key = envelope.id or b""
-        if key in self._questions:
-            del self._questions[key]
-            self.channel.write(one_line(body), self._unheard)
-        else:
+        raw = envelope.id or b""
+        asked = find(self._questions, raw)
+        if asked is None:
             self.dropped += 1
+            return
+        del self._questions[asked]
+        message = one_line(body)
+        self.channel.write(message if asked == raw else with_id(message, raw, asked), self._unheard)
 
     async def ask(self, method: bytes, params: bytes) -> bytes:
         """A request of the gateway itself; the server's whole answer. Raises UpstreamError."""
@@ -202,8 +230,11 @@ class Conversation:
 
     def _cancel(self, body: bytes, session: Session | None) -> None:
         wanted = read_noted(body).request
+        if session is None and self.shared:  # whose call it is cannot be known: ids are each client's own
+            self.dropped += 1
+            return
         for raw, pending in self._calls.items():
-            if pending.client_id == wanted and pending.session is session and pending.method != "initialize":
+            if pending.session is session and pending.method != "initialize" and same(pending.client_id, wanted):
                 self.channel.write(with_member(one_line(body), ("params", "requestId"), raw), self._unheard)
                 self._loop.call_later(CANCEL_SECONDS, self._cancelled, raw, pending)
                 return
@@ -214,6 +245,7 @@ class Conversation:
                 INTERNAL_ERROR, "The request was cancelled", {"class": "cancelled"}, pending.client_id
             )
             self._forget(raw)
+            self._give_up(raw)
             pending.stream.answer(error)
 
     def _undelivered(self, raw: bytes, error: UpstreamError) -> None:
@@ -222,7 +254,11 @@ class Conversation:
             own.set_exception(error)
         pending = self._forget(raw)
         if pending is not None:
-            pending.stream.fail(error)
+            pending.fail(error)
+
+    def _give_up(self, raw: bytes) -> None:
+        if len(self._given_up) < MAX_GIVEN_UP:
+            self._given_up.add(raw)
 
     def _unheard(self, error: UpstreamError) -> None:
         self.dropped += 1
@@ -231,7 +267,9 @@ class Conversation:
     def _forget(self, raw: bytes) -> Pending | None:
         pending = self._calls.pop(raw, None)
         if pending is not None and pending.token:
-            self._tokens.pop(raw if self.shared else pending.token, None)
+            key = raw if self.shared else pending.token
+            if self._tokens.get(key) is pending:
+                del self._tokens[key]
         return pending
 
     # -- from the server
@@ -255,7 +293,10 @@ class Conversation:
         elif incoming.id:
             self._asked(incoming.method, incoming.id, message)
         else:
-            self._noted(incoming.method, message)
+            try:
+                self._noted(incoming.method, message)
+            except ValueError:
+                self.dropped += 1
 
     def _answered(self, raw: bytes, message: bytes) -> None:
         self._answers = True
@@ -267,6 +308,7 @@ class Conversation:
                     own.set_result(message)
                 return
             pending = self._only() if raw == b"null" else None
+            self._given_up.discard(raw)
             if pending is None:
                 self.dropped += 1
                 log.debug("%s: the server answered a request that is not open", self.name)
@@ -274,7 +316,7 @@ class Conversation:
         try:
             answer = with_id(message, raw, pending.client_id)
         except ValueError as error:
-            pending.stream.fail(UpstreamError(FailureClass.UPSTREAM_PROTOCOL, f"an unreadable answer: {error}"))
+            pending.fail(UpstreamError(FailureClass.UPSTREAM_PROTOCOL, f"an unreadable answer: {error}"))
             return
         if pending.on_answer is not None:
             pending.on_answer(message)
@@ -282,9 +324,12 @@ class Conversation:
 
     def _only(self) -> Pending | None:
         """The only request that is open; an error without id can be about no other."""
-        if len(self._calls) != 1:
-            return None
-        return self._forget(next(iter(self._calls)))
+        return self._forget(next(iter(self._calls))) if self._alone else None
+
+    @property
+    def _alone(self) -> bool:
+        """Whether the server can be at work on one call only. Among strangers that is never taken for certain."""
+        return len(self._calls) == 1 and not (self.shared and self._given_up) and not self.strangers
 
     def _asked(self, method: str, raw: bytes, message: bytes) -> None:
         """A question of the server: for the client, if there is only one."""
@@ -313,7 +358,7 @@ class Conversation:
     def _noted(self, method: str, message: bytes) -> None:
         noted = read_noted(message)
         if method == "notifications/progress":
-            pending = self._tokens.get(noted.token)
+            pending = self._tokens.get(find(self._tokens, noted.token) or b"")
             if pending is None:
                 self.dropped += 1
             elif self.shared:
@@ -324,8 +369,9 @@ class Conversation:
             path = ("params", "_meta", SUBSCRIPTION_KEY)
             pending.stream.push(with_member(message, path, pending.client_id))
         elif method == "notifications/cancelled":
-            if noted.request in self._questions and (stream := self._personal()) is not None:
-                del self._questions[noted.request]
+            asked = find(self._questions, noted.request)
+            if asked is not None and (stream := self._personal()) is not None:
+                del self._questions[asked]
                 stream.push(message)
         elif self.shared:
             self._told_many(method, noted.uri, message)
@@ -345,7 +391,7 @@ class Conversation:
             for session in self.sessions.values():
                 if uri in session.subscriptions:
                     session.standalone.push(message)
-        elif method == "notifications/message" and len(self._calls) == 1:
+        elif method == "notifications/message" and self._alone:
             next(iter(self._calls.values())).stream.push(message)
         else:
             self.dropped += 1
@@ -373,7 +419,7 @@ class Conversation:
         calls, self._calls = self._calls, {}
         self._tokens.clear()
         for pending in calls.values():
-            pending.stream.fail(error)
+            pending.fail(error)
         for own in self._own.values():
             if not own.done():
                 own.set_exception(error)
@@ -401,15 +447,19 @@ class Conversation:
 
     def abandoned(self, stream: Stream) -> None:
         """Nobody waits for the answers of a stream: the server is told so."""
-        for raw, pending in tuple(self._calls.items()):
-            if pending.stream is stream:
-                self._forget(raw)
-                if self.error is None and pending.method != "initialize":
-                    self.say(
-                        b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%b,'
-                        b'"reason":"nobody waits for the answer"}}' % raw
-                    )
-        stream.fail(UpstreamError(FailureClass.CLIENT_CLOSED, "nobody waits for the answer", final=True))
+        error = UpstreamError(FailureClass.CLIENT_CLOSED, "nobody waits for the answer", final=True)
+        for raw in stream.open:
+            pending = self._forget(raw)
+            if pending is None:
+                continue
+            self._give_up(raw)
+            pending.fail(error)
+            if self.error is None and pending.method != "initialize":
+                self.say(
+                    b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%b,'
+                    b'"reason":"nobody waits for the answer"}}' % raw
+                )
+        stream.fail(error)
 
 
 def result_of(answer: bytes) -> bytes:

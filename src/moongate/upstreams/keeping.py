@@ -137,7 +137,8 @@ class Keeper:
     async def open(self, *, shared: bool) -> Conversation:
         """A new conversation. Raises UpstreamError."""
         self._make_room()
-        conversation = Conversation(self.options.name, shared=shared, on_closed=self._gone)
+        strangers = shared and self.options.isolation is Isolation.SHARED
+        conversation = Conversation(self.options.name, shared=shared, strangers=strangers, on_closed=self._gone)
         self._starting += 1
         try:
             async with asyncio.timeout(self.options.start_seconds):

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 from moongate.errors import FailureClass, UpstreamError
 from moongate.model.snapshot import MIB, Target
@@ -116,7 +116,6 @@ def _coding(head: ResponseHead) -> Coding:
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, error.detail) from None
 
 
-@runtime_checkable
 class Through(Protocol):
     """An upstream that may be an HTTP+SSE server, to which clients of HTTP+SSE can pass through."""
 
@@ -127,6 +126,11 @@ class Through(Protocol):
     def refused(self) -> None:
         """A GET gave no `endpoint` event."""
         ...
+
+
+def passes(upstream: object) -> TypeGuard[Through]:
+    """Whether it is one. Asked for each message: `isinstance` of a protocol would cost as much as a small call."""
+    return hasattr(upstream, "through")
 
 
 class SseChannel:
@@ -194,6 +198,7 @@ class SseChannel:
         return self._blocks.popleft()
 
     async def _read(self) -> None:
+        end = _unforeseen()
         try:
             while True:
                 if self._resumed is not None:
@@ -203,7 +208,9 @@ class SseChannel:
             if error.failure is FailureClass.UPSTREAM_TIMEOUT:
                 silence = self._upstream.target.timeouts.silence
                 error = UpstreamError(error.failure, f"the event stream was silent for {silence:g} s")
-            self._end(error)
+            end = error
+        finally:  # whatever it was: nobody reads the stream any more
+            self._end(end)
 
     def _event(self, block: bytes) -> None:
         event = parse_event(block)
@@ -288,6 +295,7 @@ class SseChannel:
         timeouts = self._upstream.target.timeouts
         found: list[bytes] = []
         size = 0
+        end: UpstreamError | None = _unforeseen()
         try:
             coding = coding_of(head.fields)
             async with asyncio.timeout(timeouts.silence):
@@ -301,9 +309,20 @@ class SseChannel:
                             found.append(piece)
         except (MalformedMessage, TimeoutError):
             return
+        except UpstreamError:
+            if json and head.status != 202:
+                raise  # it may have been the answer
+            return  # the message is accepted; whether that was said to its end does not matter
         body = b"".join(found)
-        if body and size <= limit and read_answer(body) is not None and not self._over:
-            self._receiver.received(b" ".join(body.splitlines()))
+        if not body or size > limit or self._over:
+            return
+        try:
+            if read_answer(body) is not None:
+                self._receiver.received(b" ".join(body.splitlines()))
+            end = None
+        finally:
+            if end is not None:
+                self._end(end)
 
     # -- the end
 
@@ -328,6 +347,11 @@ class SseChannel:
         if not self._over:
             self.close()
             self._receiver.closed(error)
+
+
+def _unforeseen() -> UpstreamError:
+    """What those hear who wait while our own handling of a message fails; the log has the trace."""
+    return UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "what the backend said could not be handled")
 
 
 def _keeps_order(message: Answer | None) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from moongate.errors import FailureClass, UpstreamError
-from moongate.protocol.jsonrpc import read_answer
+from moongate.protocol.jsonrpc import INTERNAL_ERROR, error_message, read_answer
 from moongate.upstreams.base import Request
 from moongate.wire.deadlines import NEVER, Deadlines
 from moongate.wire.messages import ResponseHead
@@ -59,7 +59,8 @@ class Source(Protocol):
 
 
 class Stream:
-    """One stream. `due`: answers that are still awaited (a standalone stream awaits none and has no end of its own).
+    """One stream. `ids`: raw ids of the requests it answers, `due` how many of them are awaited (a standalone stream
+    has none and no end of its own). `open`: the ids that the server knows them by.
 
     `home` is where it is found again. `resumable`: its events carry ids, `<number>-<sequence>`. `plain`: the client
     takes nothing but the answer.
@@ -68,12 +69,16 @@ class Stream:
     __slots__ = (
         "_kept",
         "_kept_bytes",
+        "_lost",
         "_sequence",
+        "budget",
         "due",
         "ended",
         "error",
         "home",
+        "ids",
         "number",
+        "open",
         "plain",
         "queue",
         "reply",
@@ -83,11 +88,15 @@ class Stream:
         "unsent",
     )
 
-    def __init__(self, source: Source, number: int, due: int, *, resumable: bool) -> None:
+    def __init__(self, source: Source, number: int, ids: tuple[bytes, ...], *, resumable: bool) -> None:
         self.source = source
         self.number = number
-        self.due = due
-        self.standalone = not due
+        self.ids = ids
+        self.open: list[bytes] = []
+        self.due = len(ids)
+        self.standalone = not ids
+        self.budget = KEPT_BYTES
+        self._lost = 0
         self.resumable = resumable
         self.queue: deque[tuple[int, bytes]] = deque()
         self.plain = False
@@ -120,8 +129,44 @@ class Stream:
             if self.unsent > HIGH_WATER and not self.ended:
                 self.source.slowed(self)
         else:
-            while len(self.queue) > 1 and (self.unsent > UNREAD_BYTES or len(self.queue) > KEPT_MESSAGES):
-                self.unsent -= len(self.queue.popleft()[1])
+            self._bound()
+
+    def _bound(self) -> None:
+        """Nobody reads: what is kept for later has a limit, for the stream and for all streams of its session."""
+        limit = min(UNREAD_BYTES, self.budget) if self.standalone else self.budget
+        while self.queue and (self.unsent > limit or len(self.queue) > KEPT_MESSAGES):
+            sequence, message = self.queue.popleft()
+            self.unsent -= len(message)
+            self._lost = sequence
+        if self._lost and self.ended and not self.queue:
+            self._replace()
+        self._bound_session()
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return self.unsent + self._kept_bytes
+
+    def _bound_session(self) -> None:
+        if self.home is None or self.size <= KEPT_BYTES:
+            return
+        total = sum(stream.size for stream in self.home.values())
+        for number, stream in tuple(self.home.items()):
+            if total <= self.budget:
+                break
+            if stream is not self and stream.ended and stream.reply is None:
+                total -= stream.size
+                del self.home[number]
+
+    def _replace(self) -> None:
+        """The answers are gone; who comes back for them is told."""
+        for raw in self.ids:
+            self._sequence += 1
+            data = {"class": FailureClass.UPSTREAM_RESET.value}
+            text = error_message(INTERNAL_ERROR, "The answer was too large to be kept", data, raw)
+            self.queue.append((self._sequence, text))
+            self.unsent += len(text)
+        self._lost = 0
 
     def answer(self, message: bytes) -> None:
         """One of the answers that are due."""
@@ -175,12 +220,20 @@ class Stream:
     def _keep(self, item: tuple[int, bytes]) -> None:
         self._kept.append(item)
         self._kept_bytes += len(item[1])
-        while self._kept_bytes > KEPT_BYTES or len(self._kept) > KEPT_MESSAGES:
-            self._kept_bytes -= len(self._kept.popleft()[1])
+        while len(self._kept) > KEPT_MESSAGES or (
+            self._kept_bytes > KEPT_BYTES and (len(self._kept) > 1 or self._kept_bytes > self.budget)
+        ):
+            sequence, message = self._kept.popleft()
+            self._kept_bytes -= len(message)
+            self._lost = sequence
+        self._bound_session()
 
     def rewind(self, sequence: int) -> None:
         """A client comes back that has seen everything up to `sequence`."""
         again = [item for item in self._kept if item[0] > sequence]
+        if sequence < self._lost and self.ended and not self.queue and not again:
+            self._replace()
+            return
         self._kept = deque(item for item in self._kept if item[0] <= sequence)
         self._kept_bytes = sum(len(message) for _, message in self._kept)
         self.queue.extendleft(reversed(again))
@@ -191,6 +244,11 @@ class Stream:
         before, self.reply = self.reply, reply
         if before is not None:
             before.wake()
+
+    def orphaned(self) -> None:
+        """The client had its time to come back."""
+        if self.reply is None and not self.ended:
+            self.source.abandoned(self)
 
     def detach(self, reply: BridgeReply) -> None:
         """`reply` reads no more."""
@@ -285,6 +343,7 @@ class BridgeReply:
         "_events",
         "_first_byte",
         "_heads",
+        "_limit",
         "_loop",
         "_modern",
         "_over",
@@ -307,6 +366,7 @@ class BridgeReply:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
+        self._limit = limit
         self._first_byte = now + limit
         self._modern = request.modern
         self._events = events = request.events or stream.standalone
@@ -370,8 +430,11 @@ class BridgeReply:
         if self._stopped:
             raise UpstreamError(FailureClass.UPSTREAM_RESET, "cancelled by the gateway")
         if self._timed_out:
-            detail = "the server did not answer in time"
-            raise UpstreamError(FailureClass.UPSTREAM_TIMEOUT, detail) if self.on_late is None else self.on_late()
+            if self.on_late is not None:
+                raise self.on_late()
+            # The call is given up: there is nothing to come back for.
+            final = not self._stream.standalone
+            raise UpstreamError(FailureClass.UPSTREAM_TIMEOUT, "the server did not answer in time", final=final)
 
     async def head(self) -> ResponseHead:
         """The head, as soon as it is known which form the answer has."""
@@ -448,8 +511,11 @@ class BridgeReply:
         self._over = True
         stream = self._stream
         stream.detach(self)
-        if not stream.standalone and not stream.ended and (self._timed_out or not stream.resumable):
-            stream.source.abandoned(stream)
+        if not stream.standalone and not stream.ended:
+            if self._timed_out or not stream.resumable:
+                stream.source.abandoned(stream)
+            else:
+                self._loop.call_later(self._limit, stream.orphaned)
         self._stopped = True
         self.wake()
 
