@@ -130,7 +130,10 @@ def test_a_server_that_hangs_at_start_delays_no_other() -> None:
             "stuck": {"command": sys.executable, "args": ["-c", "import time; time.sleep(60)"]},
             "one": {"command": sys.executable, "args": [SERVER]},
         }
-        async with gateway(json.dumps({"mcpServers": servers})) as gate, connected(gate) as waiting:
+        async with (
+            gateway(json.dumps({"gateway": {"limits": {"drainTime": "1s"}}, "mcpServers": servers})) as gate,
+            connected(gate) as waiting,
+        ):
             await waiting.send(initialize(), path="/mcp/stuck")
             async with session(gate) as one, asyncio.timeout(5):
                 assert await one.text("echo", text="here") == "here"

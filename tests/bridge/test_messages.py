@@ -311,19 +311,6 @@ def test_among_strangers_a_log_line_goes_to_nobody() -> None:
     run(story())
 
 
-def test_after_a_call_was_given_up_a_log_line_is_nobodys() -> None:
-    """Until the server has answered it: the line may be about that call."""
-
-    async def story() -> None:
-        async with hosting(isolation="principal") as gate, session(gate) as one, beside(one, gate) as other:
-            await one.start("hold", "mine")
-            await other.say({"method": "notifications/cancelled", "params": {"requestId": "mine"}})
-            assert "error" in (await one.client.answer()).message
-            assert (await other.call("log", 2, text="whose?")).fields["content-type"] == "application/json"
-
-    run(story())
-
-
 def test_clients_without_sessions_cannot_cancel_or_unsubscribe_each_other() -> None:
     """Ids are each client's own; who keeps no session cannot be told from others who keep none."""
 

@@ -38,7 +38,6 @@ METHOD_NOT_FOUND = -32601
 CANCEL_SECONDS = 1.0
 # Questions of a server that nobody has answered yet.
 MAX_QUESTIONS = 1000
-MAX_GIVEN_UP = 1000
 # Finished streams of a session that can still be resumed, and what all its streams may hold for clients that are gone.
 KEPT_STREAMS = 16
 SESSION_BYTES = 4 * 1024 * 1024
@@ -157,8 +156,6 @@ class Conversation:
         self._tokens: dict[bytes, Pending] = {}
         self._own: dict[bytes, asyncio.Future[bytes]] = {}
         self._questions: dict[bytes, None] = {}
-        # Calls that the server may still be at work on, although nobody waits for them.
-        self._given_up: set[bytes] = set()
         self._opened = shared
         self._answers = False
         self._slow: set[Stream] = set()
@@ -245,7 +242,6 @@ class Conversation:
                 INTERNAL_ERROR, "The request was cancelled", {"class": "cancelled"}, pending.client_id
             )
             self._forget(raw)
-            self._give_up(raw)
             pending.stream.answer(error)
 
     def _undelivered(self, raw: bytes, error: UpstreamError) -> None:
@@ -255,10 +251,6 @@ class Conversation:
         pending = self._forget(raw)
         if pending is not None:
             pending.fail(error)
-
-    def _give_up(self, raw: bytes) -> None:
-        if len(self._given_up) < MAX_GIVEN_UP:
-            self._given_up.add(raw)
 
     def _unheard(self, error: UpstreamError) -> None:
         self.dropped += 1
@@ -308,7 +300,6 @@ class Conversation:
                     own.set_result(message)
                 return
             pending = self._only() if raw == b"null" else None
-            self._given_up.discard(raw)
             if pending is None:
                 self.dropped += 1
                 log.debug("%s: the server answered a request that is not open", self.name)
@@ -328,8 +319,8 @@ class Conversation:
 
     @property
     def _alone(self) -> bool:
-        """Whether the server can be at work on one call only. Among strangers that is never taken for certain."""
-        return len(self._calls) == 1 and not (self.shared and self._given_up) and not self.strangers
+        """Whether only one call is open. Among strangers that proves nothing: one that was given up may go on."""
+        return len(self._calls) == 1 and not self.strangers
 
     def _asked(self, method: str, raw: bytes, message: bytes) -> None:
         """A question of the server: for the client, if there is only one."""
@@ -452,7 +443,6 @@ class Conversation:
             pending = self._forget(raw)
             if pending is None:
                 continue
-            self._give_up(raw)
             pending.fail(error)
             if self.error is None and pending.method != "initialize":
                 self.say(
