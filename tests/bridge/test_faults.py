@@ -39,6 +39,10 @@ def test_a_process_that_dies_fails_its_calls_at_once_and_is_started_again(isolat
                 await until(lambda: gate.runtime.plane.plan.upstreams[0] is not None)
                 crashed = await one.call("crash", 3, code=7, last=f"bad key {secret}")
                 assert crashed.failure == (502, "process_exit")
+                told = crashed.message["error"]["data"]["detail"]  # to a client on this machine, and to no other
+                assert "exit code 7" in told
+                assert "bad key" in told
+                assert secret not in told
                 assert (await two.client.answer()).failure == (502, "process_exit")
                 assert (await one.call("echo", text="x")).status == 404
                 async with session(gate) as again:
@@ -68,15 +72,18 @@ def test_a_stream_that_has_begun_ends_with_an_error_when_the_process_dies() -> N
 
 
 def test_a_killed_process_is_told_from_one_that_ended() -> None:
-    """The record names the signal."""
+    """The record names the signal. Who came through a proxy is not told."""
 
     async def story() -> None:
         async with hosting() as gate, session(gate) as one:
             pid = (await one.who())["pid"]
+            one.headers["via"] = "1.1 elsewhere"
             await one.start("hold", 2)
             await until(lambda: len(records(gate)) == 3)
             os.kill(pid, signal.SIGKILL)
-            assert (await one.client.answer()).failure == (502, "process_exit")
+            answer = await one.client.answer()
+            assert answer.failure == (502, "process_exit")
+            assert "detail" not in answer.message["error"]["data"]
             assert "SIGKILL" in records(gate)[-1]["detail"]
 
     run(story())

@@ -9,8 +9,10 @@ import time
 from email.utils import formatdate
 from typing import NamedTuple
 
+from moongate.audit.redact import RedactingFormatter
 from moongate.errors import FailureClass, Refusal
 from moongate.model.exchange import Exchange
+from moongate.policies.trust import is_local
 from moongate.protocol.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, error_message
 from moongate.proxy.forward import ResponseHeaders
 
@@ -47,6 +49,10 @@ FAILURES: dict[FailureClass, Failure] = {
 }
 
 
+_OF_PROCESSES = frozenset({FailureClass.PROCESS_START, FailureClass.PROCESS_EXIT})
+MAX_DETAIL = 4096
+
+
 class OwnAnswer(NamedTuple):
     """An answer that the gateway writes: status, header lines, body."""
 
@@ -79,7 +85,12 @@ def own_answer(
 def failure_body(
     exchange: Exchange, failure: FailureClass, text: str | None = None, code: int = INTERNAL_ERROR
 ) -> bytes:
-    """The JSON-RPC error for a failure, with the request's id where it has one."""
+    """The JSON-RPC error for a failure, with the request's id where it has one.
+
+    Who is on the gateway's own machine is most likely its operator: he is told why a hosted server failed.
+    """
     data = {"class": failure.value, "requestId": exchange.request_id}
+    if failure in _OF_PROCESSES and exchange.detail and is_local(exchange):
+        data["detail"] = RedactingFormatter.redactor.clean(exchange.detail)[:MAX_DETAIL]
     message = f"{text or FAILURES[failure].text} (request {exchange.request_id})"
     return error_message(code, message, data, exchange.rpc_id)
