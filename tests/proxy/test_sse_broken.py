@@ -10,7 +10,7 @@ import pytest
 
 from moongate.testing import Exchange
 from tests.proxy.sse_talk import ENDPOINT, NOTE, SseServer, accept, listening, sse_pair
-from tests.proxy.talk import call, last_record, log_lines, result, run
+from tests.proxy.talk import call, connected, last_record, log_lines, records, result, run, until
 
 
 def test_a_later_endpoint_elsewhere_ends_the_stream() -> None:
@@ -138,5 +138,59 @@ def test_a_post_that_breaks_off_is_a_bad_gateway() -> None:
             assert (await last_record(gate, 2))["failure"] == "upstream_reset"
             server.posted = accept
             assert (await client.post(NOTE)).status == 202
+
+    run(story())
+
+
+def test_a_call_that_waits_for_a_probe_longer_than_its_stream_lasts_is_recorded() -> None:
+    """Its stream ends meanwhile: it is carried out all the same, and recorded with its status."""
+
+    async def story() -> None:
+        server = SseServer()
+        server.answer = lambda _: None
+        serve = server.backend.script
+        gets = 0
+        go_on, probing = asyncio.Event(), asyncio.Event()
+
+        async def script(exchange: Exchange) -> None:
+            nonlocal gets
+            if exchange.seen.method == "GET":
+                gets += 1
+                if gets == 3:  # the stream of another client: what was known of the server is in doubt
+                    await exchange.answer(b"busy", status="400 Bad Request", headers={"content-type": "text/plain"})
+                    return
+                if gets == 4:
+                    probing.set()
+                    await go_on.wait()
+            await serve(exchange)
+
+        server.backend.script = script
+        async with sse_pair(server, type=None) as (gate, _), listening(gate) as client, connected(gate) as other:
+            with log_lines():
+                assert (await other.ask(method="GET", path="/mcp/one/events")).status == 400
+            await client.poster.send(call(3), path=client.address)
+            await probing.wait()
+            client.stream.vanish()
+            await until(lambda: gate.runtime.plane.doors.streams == 0)
+            go_on.set()
+            assert (await client.poster.answer()).status == 202
+            await until(lambda: records(gate)[-1]["method"] == "tools/call")
+            assert (records(gate)[-1]["status"], "failure" in records(gate)[-1]) == (202, False)
+
+    run(story())
+
+
+def test_a_call_posted_to_a_stream_that_has_just_ended_is_recorded() -> None:
+    """A session that is closed awaits nothing more."""
+
+    async def story() -> None:
+        server = SseServer()
+        server.answer = lambda _: None
+        async with sse_pair(server) as (gate, _), listening(gate) as client:
+            session = next(iter(gate.runtime.plane.doors._streams.values()))
+            session.close()
+            assert (await client.post(call(3))).status == 202
+            assert records(gate)[-1]["method"] == "tools/call"
+            assert not session.waiting
 
     run(story())

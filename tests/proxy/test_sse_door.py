@@ -9,6 +9,7 @@ import pytest
 
 from moongate.proxy import sse, sse_session
 from moongate.testing import Exchange
+from tests.bridge.talking import hosting
 from tests.proxy.sse_talk import listening, open_session
 from tests.proxy.talk import (
     call,
@@ -355,5 +356,100 @@ def test_the_handshake_of_another_revision_is_the_servers_to_judge() -> None:
             await client.post(NOTE)
             await until(lambda: len(backend.seen) >= 2)
             assert backend.seen[1].fields["mcp-protocol-version"] == "2025-11-25"
+
+    run(story())
+
+
+@pytest.mark.parametrize("spelt", ["1e400", "-1E+999"])
+def test_an_id_that_cannot_be_read_is_recorded_like_any_other(spelt: str) -> None:
+    """A number beyond all that we know: answered, failed, or left alone by its client."""
+    body = b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":{"name":"moonrise"}}' % spelt.encode()
+
+    async def story() -> None:
+        held, waiting = asyncio.Event(), asyncio.Event()
+        calls = 0
+
+        async def script(exchange: Exchange) -> None:
+            nonlocal calls
+            if b"tools/call" not in exchange.seen.body:
+                await polite(exchange)
+                return
+            calls += 1
+            if calls == 1:
+                await exchange.answer(b'{"jsonrpc":"2.0","id":%b,"result":{"isError":true}}' % spelt.encode())
+            elif calls == 2:
+                exchange.reset()
+            else:
+                waiting.set()
+                await held.wait()
+
+        async with pair(script) as (gate, _):
+            async with listening(gate) as client:
+                await open_session(client)
+                assert (await client.post(body)).status == 202
+                assert b'"id":%b,"result"' % spelt.encode() in await client.event()
+                assert records(gate)[-1]["failure"] == "tool_error"
+                with log_lines():
+                    await client.post(body)
+                assert b'"id":%b,"error"' % spelt.encode() in await client.event()
+                assert records(gate)[-1]["failure"] == "upstream_reset"
+                await client.post(body)
+                await waiting.wait()
+                client.stream.vanish()
+                await until(lambda: len(records(gate)) == 7)
+            held.set()
+            found = [(record["method"], record.get("failure")) for record in records(gate)[3:6]]
+            assert found == [("tools/call", kind) for kind in ("tool_error", "upstream_reset", "client_closed")]
+
+    run(story())
+
+
+def test_a_call_that_is_not_awaited_is_recorded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One too many to await: no call goes without a record, and all are told how they ended."""
+    monkeypatch.setattr(sse_session, "MAX_PENDING", 1)
+
+    async def story() -> None:
+        async def script(exchange: Exchange) -> None:
+            if b"tools/call" in exchange.seen.body:
+                arrived.append(exchange)
+                await held.wait()
+                exchange.reset()
+            else:
+                await polite(exchange)
+
+        arrived: list[Exchange] = []
+        held = asyncio.Event()
+        async with pair(script) as (gate, _), listening(gate) as client:
+            await open_session(client)
+            for number in (1, 2):
+                await client.post(call(number))
+            await until(lambda: len(arrived) == 2)
+            with log_lines():
+                held.set()
+                assert {(await client.message())["id"] for _ in range(2)} == {1, 2}
+            found = [record.get("failure") for record in records(gate) if record["method"] == "tools/call"]
+            assert found == [None, "upstream_reset"]
+
+    run(story())
+
+
+def test_a_process_that_ends_in_a_call_is_named_as_the_cause() -> None:
+    """Also where the call has reported progress, so that its stream could be resumed from another server."""
+
+    async def story() -> None:
+        async with hosting() as gate, listening(gate) as client:
+            await open_session(client)
+            await client.post(call(5, name="hold", arguments={"tell": True}, _meta={"progressToken": "t"}))
+            assert (await client.message())["method"] == "notifications/progress"
+            with log_lines():
+                await client.post(call(6, name="crash", arguments={"last": "bye"}))
+                told = [await client.message() for _ in range(2)]
+            assert {(message["id"], message["error"]["data"]["class"]) for message in told} == {
+                (5, "process_exit"),
+                (6, "process_exit"),
+            }
+            for record in records(gate)[-2:]:
+                assert record["failure"] == "process_exit"
+                assert "exit code" in record["detail"]
 
     run(story())

@@ -54,6 +54,7 @@ class Ear:
         tell(channel, self, **message)
         answer = json.loads(await self.next())
         assert isinstance(answer, dict)
+        assert answer.pop("jsonrpc") == "2.0"
         return answer
 
     async def end(self) -> UpstreamError:

@@ -66,7 +66,7 @@ def test_one_word_of_a_process_forgets_the_failures(tmp_path: Path) -> None:
             script.chmod(0o700)
             ear = Ear()
             channel = await opening.open(ear)
-            channel.write(b'{"a":1}', ear.unexpected.append)
+            channel.write(b'{"jsonrpc":"2.0","method":"a"}', ear.unexpected.append)
             await ear.next()
             began = time.monotonic()
             await opening.open(Ear())

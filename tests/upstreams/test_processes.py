@@ -159,7 +159,8 @@ def test_path_is_searched_like_a_shell_does(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for folder, mode in ((first, 0o600), (second, 0o700)):
         folder.mkdir()
-        (folder / "tool").write_text(f'#!/bin/sh\necho \'{{"from":"{folder.name}"}}\'\nexec cat\n', "ascii")
+        words = f'{{"jsonrpc":"2.0","method":"{folder.name}"}}'
+        (folder / "tool").write_text(f"#!/bin/sh\necho '{words}'\nexec cat\n", "ascii")
         (folder / "tool").chmod(mode)
 
     async def story() -> None:
@@ -167,7 +168,7 @@ def test_path_is_searched_like_a_shell_does(tmp_path: Path) -> None:
             ear = Ear()
             path = f"/no/such:{first}:{second}:/usr/bin:/bin"
             await open_puppet(processes, ear, Command("tool", ("tool",), env=(("PATH", path),)))
-            assert await ear.next() == b'{"from":"second"}'
+            assert await ear.next() == b'{"jsonrpc":"2.0","method":"second"}'
 
     run(story())
 

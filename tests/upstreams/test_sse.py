@@ -11,11 +11,12 @@ from moongate.errors import FailureClass
 from moongate.model.snapshot import Timeouts
 from moongate.testing import Exchange
 from moongate.upstreams.sse import MAX_POSTS
-from tests.proxy.talk import call, initialize, result, run, until
+from tests.proxy.talk import call, initialize, log_lines, result, run, until
 from tests.upstreams.stage import (
     NOTE,
     READY,
     Failures,
+    Heard,
     accept,
     refuse,
     stage,
@@ -180,6 +181,84 @@ def test_an_answer_on_the_post_itself_is_heard() -> None:
                 assert heard.messages.empty()
 
     run(story())
+
+
+@pytest.mark.parametrize("media", ["text/plain", "application/json"])
+def test_an_acceptance_that_breaks_off_is_one(media: str) -> None:
+    """202 says it all: the answer comes on the stream, and the sender is told of no failure."""
+
+    async def story() -> None:
+        async with stage() as place:
+            place.posted = lambda exchange: break_off(exchange, "202 Accepted", media)
+            async with talking(place) as (channel, heard, stream):
+                failures = Failures()
+                channel.write(call(1), failures)
+                await until(lambda: len(place.posts) == 1)
+                await until(lambda: len(channel._work) == 1)  # only the stream is read any more
+                await stream.chunk(b"data: " + result(1) + b"\n\n")
+                assert await heard.messages.get() == result(1)
+                assert failures.errors.empty()
+
+    run(story())
+
+
+def test_an_answer_on_the_post_itself_that_breaks_off_is_a_failure() -> None:
+    """It was to come there, and nowhere else."""
+
+    async def story() -> None:
+        async with stage() as place:
+            place.posted = lambda exchange: break_off(exchange, "200 OK", "application/json")
+            async with talking(place) as (channel, heard, _):
+                failures = Failures()
+                channel.write(call(1), failures)
+                assert (await failures.errors.get()).failure is FailureClass.UPSTREAM_RESET
+                assert not heard.end.done()
+
+    run(story())
+
+
+async def break_off(exchange: Exchange, status: str, media: str) -> None:
+    """An answer whose end never comes."""
+    head = f"HTTP/1.1 {status}\r\ncontent-type: {media}\r\ncontent-length: 99\r\n\r\n"
+    exchange.writer.write(head.encode() + b"{")
+    await exchange.writer.drain()
+    exchange.writer.close()
+
+
+class Stumbler(Heard):
+    """Cannot handle what is not ASCII."""
+
+    def received(self, message: bytes) -> None:
+        """See `Receiver`."""
+        message.decode("ascii")
+        super().received(message)
+
+
+@pytest.mark.parametrize("on_stream", [True, False])
+def test_what_cannot_be_handled_ends_the_channel(on_stream: bool) -> None:
+    """The fault may be our own: whoever waits is told, the stream closes, and the log has the trace."""
+    odd = b'{"jsonrpc":"2.0","id":1,"result":"\xc3\xa9"}'
+
+    async def story() -> None:
+        async with stage() as place:
+            place.posted = lambda exchange: exchange.answer(odd)
+            heard = Stumbler()
+            opening = asyncio.gather(place.opener().open(heard))
+            stream = await place.streams.get()
+            await stream.stream()
+            await stream.chunk(READY)
+            channel = (await opening)[0]
+            if on_stream:
+                await stream.chunk(b"data: " + odd + b"\n\n")
+            else:
+                channel.write(call(1), unexpected)
+            assert (await heard.end).failure is FailureClass.UPSTREAM_PROTOCOL
+            assert await stream.gone()
+            assert heard.messages.empty()
+
+    with log_lines() as log:
+        run(story())
+    assert "UnicodeDecodeError" in log.getvalue()
 
 
 @pytest.mark.parametrize(

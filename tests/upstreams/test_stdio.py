@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from moongate.errors import FailureClass, UpstreamError
 from moongate.model.snapshot import MIB, Command
 from moongate.upstreams import stdio
 from moongate.upstreams.stdio import LastLines, StdioChannel
-from tests.proxy.talk import run, until
+from tests.proxy.talk import log_lines, run, until
 from tests.upstreams.hosted import Ear, alive, hide, hosting, open_descriptors, open_puppet, opener, puppet, tell
 
 CAT = Command("cat", ("cat",), start_seconds=10.0)
@@ -29,7 +30,9 @@ def test_a_message_goes_in_and_an_answer_comes_out() -> None:
         async with hosting() as processes:
             ear = Ear()
             channel = await opener(processes, CAT).open(ear)
-            messages = [b'{"id": %d, "text": "caf\xc3\xa9 \\u2028"}' % number for number in range(1000)]
+            messages = [
+                b'{"jsonrpc": "2.0", "id": %d, "text": "caf\xc3\xa9 \\u2028"}' % number for number in range(1000)
+            ]
             for message in messages:
                 channel.write(message, ear.unexpected.append)
             assert [await ear.next() for _ in messages] == messages
@@ -47,8 +50,8 @@ def test_a_line_break_in_a_message_does_not_make_two_of_it() -> None:
         async with hosting() as processes:
             ear = Ear()
             channel = await opener(processes, CAT).open(ear)
-            channel.write(b'{"a":\r\n1,\n"b":\r2}', ear.unexpected.append)
-            assert json.loads(await ear.next()) == {"a": 1, "b": 2}
+            channel.write(b'{"jsonrpc":"2.0","a":\r\n1,\n"b":\r2}', ear.unexpected.append)
+            assert json.loads(await ear.next()) == {"jsonrpc": "2.0", "a": 1, "b": 2}
 
     run(story())
 
@@ -57,24 +60,21 @@ def test_what_can_be_no_message_is_noise(caplog: pytest.LogCaptureFixture) -> No
     """Banners, log lines and printed objects are counted, kept and logged without secrets; messages pass."""
     caplog.set_level(logging.INFO, "moongate")
     noise = ["Server running", "[INFO] ready, hush", "{ a: 1 }", "\x1b[31mred\x1b[0m", "[]", "null", '"text"', "{"]
-    lines = [
-        '{"first":1}',
-        *noise,
-        "",
-        " \t",
-        '  {"second":2}\r',
-        '[{"third":3}]',
-        '{\t"fourth":4}',
-        '\xef\xbb\xbf{"x":5}',
+    messages = [
+        '{"jsonrpc":"2.0","first":1}',
+        '{"result":{},"jsonrpc":"2.0","id":2}',
+        '[{"jsonrpc":"2.0","id":3,"result":{}}]',
+        '{\t"method":"fourth","jsonrpc":"2.0"}',
+        '{"method":"fifth","json\\u0072pc":"2.0","id":"x"}',
     ]
+    lines = [messages[0], *noise, "", " \t", f"  {messages[1]}\r", *messages[2:4], f"\xef\xbb\xbf{messages[4]}"]
 
     async def story() -> None:
         async with hosting() as processes:
             ear = Ear()
             channel = await open_puppet(processes, ear)
             tell(channel, ear, do="write", text="\n".join(lines) + "\n")
-            got = [await ear.next() for _ in range(5)]
-            assert got == [b'{"first":1}', b'{"second":2}', b'[{"third":3}]', b'{\t"fourth":4}', b'{"x":5}']
+            assert [(await ear.next()).decode() for _ in messages] == messages
             assert channel.noise == len(noise)
             assert channel.noise_lines[:2] == ["Server running", "[INFO] ready, [secret]"]
             assert channel.noise_lines[3] == "red"
@@ -85,6 +85,26 @@ def test_what_can_be_no_message_is_noise(caplog: pytest.LogCaptureFixture) -> No
     assert "Server running" in told[0]
 
 
+def test_a_line_in_tiny_pieces_costs_no_more_than_its_bytes() -> None:
+    """A server that writes two bytes at a time, each of which is a read of its own."""
+
+    async def story() -> None:
+        async with hosting() as processes:
+            channel = await opener(processes, CAT).open(Ear())
+            tracemalloc.start()
+            try:
+                for _ in range(100_000):
+                    channel._feed(bytes(bytearray(b"xy")))
+                assert tracemalloc.get_traced_memory()[1] < 4 * 200_000
+            finally:
+                tracemalloc.stop()
+            channel._feed(b"\n")
+            assert channel.noise == 1
+            channel.close()
+
+    run(story())
+
+
 def test_noise_without_end_costs_no_memory() -> None:
     """Only the last lines are kept."""
 
@@ -92,8 +112,8 @@ def test_noise_without_end_costs_no_memory() -> None:
         async with hosting() as processes:
             ear = Ear()
             channel = await open_puppet(processes, ear)
-            tell(channel, ear, do="write", text="noise\n" * 200_000 + '{"end":1}\n')
-            assert await ear.next() == b'{"end":1}'
+            tell(channel, ear, do="write", text="noise\n" * 200_000 + '{"jsonrpc":"2.0","end":1}\n')
+            assert await ear.next() == b'{"jsonrpc":"2.0","end":1}'
             assert channel.noise == 200_000
             assert channel.noise_lines == ["noise"] * stdio.KEPT_LINES
 
@@ -107,7 +127,7 @@ def test_a_character_split_between_two_writes_is_whole() -> None:
         async with hosting() as processes:
             ear = Ear()
             channel = await open_puppet(processes, ear)
-            text = '{"text":"\N{EURO SIGN}"}\n'.encode()
+            text = '{"jsonrpc":"2.0","text":"\N{EURO SIGN}"}\n'.encode()
             for number in range(len(text)):
                 tell(channel, ear, do="write", text=text[number : number + 1].decode("latin-1"))
             assert await ear.next() == text[:-1]
@@ -125,9 +145,9 @@ def test_a_line_of_50_megabytes_passes_in_reasonable_time() -> None:
             size = 50_000_000
             began = time.monotonic()
             tell(channel, ear, do="big", size=size)
-            assert len(await ear.next()) == size + len('{"big": ""}')
+            assert len(await ear.next()) == size + len('{"jsonrpc": "2.0", "big": ""}')
             tell(channel, ear, do="size", text="y" * size)
-            assert json.loads(await ear.next()) == {"size": size}
+            assert json.loads(await ear.next()) == {"jsonrpc": "2.0", "size": size}
             assert time.monotonic() - began < 10
 
     run(story())
@@ -141,8 +161,8 @@ def test_a_line_over_the_limit_ends_the_channel(end: str) -> None:
         async with hosting() as processes:
             ear = Ear()
             channel = await open_puppet(processes, ear, puppet(line_bytes=100_000))
-            tell(channel, ear, do="write", text='{"a":"' + "x" * 99_000 + '"}\n')
-            assert len(await ear.next()) == 99_008
+            tell(channel, ear, do="write", text='{"jsonrpc":"' + "x" * 99_000 + '"}\n')
+            assert len(await ear.next()) == 99_014
             tell(channel, ear, do="write", text='{"a":"' + "x" * 100_000 + end)
             error = await ear.end()
             assert error.failure is FailureClass.UPSTREAM_PROTOCOL
@@ -159,9 +179,9 @@ def test_half_a_line_at_the_end_is_no_message() -> None:
         async with hosting() as processes:
             ear = Ear()
             channel = await open_puppet(processes, ear)
-            tell(channel, ear, do="leave", last='{"whole":1}\n{"jsonrpc":"2.0","id":1,"resu', code=0)
+            tell(channel, ear, do="leave", last='{"jsonrpc":"2.0","whole":1}\n{"jsonrpc":"2.0","id":1,"resu', code=0)
             error = await ear.end()
-            assert ear.messages == [b'{"whole":1}']
+            assert ear.messages == [b'{"jsonrpc":"2.0","whole":1}']
             assert error.failure is FailureClass.PROCESS_EXIT
             assert channel.noise == 1
 
@@ -176,9 +196,9 @@ def test_everything_written_before_the_end_is_delivered_first() -> None:
             ear = Ear()
             channel = await open_puppet(processes, ear)
             channel.pause()
-            tell(channel, ear, do="leave", last='{"n":1}\n' * 8000, code=0)
+            tell(channel, ear, do="leave", last='{"jsonrpc":"2.0","n":1}\n' * 2700, code=0)
             await ear.end()
-            assert len(ear.messages) == 8000
+            assert len(ear.messages) == 2700
 
     run(story())
 
@@ -327,7 +347,7 @@ def test_pausing_stops_reading_and_resuming_goes_on() -> None:
             await ear.ask(channel, do="echo")
             channel.pause()
             channel.pause()
-            tell(channel, ear, do="write", text='{"n":1}\n' * 50_000)
+            tell(channel, ear, do="write", text='{"jsonrpc":"2.0","n":1}\n' * 50_000)
             await asyncio.sleep(0.1)
             assert ear.messages == []
             channel.resume()
@@ -342,7 +362,8 @@ def test_closing_ends_the_process_and_says_nothing_more() -> None:
     async def story() -> None:
         async with hosting() as processes:
             ear = Ear()
-            code = "import sys\nsys.stdin.read()\nfor _ in range(100000): print('{\"n\":1}')\nsys.exit(7)"
+            line = '{"jsonrpc":"2.0","n":1}'
+            code = f"import sys\nsys.stdin.read()\nfor _ in range(100000): print('{line}')\nsys.exit(7)"
             channel = await opener(processes, Command("last", (sys.executable, "-c", code))).open(ear)
             channel.close()
             channel.close()
@@ -385,11 +406,59 @@ def test_a_receiver_that_closes_in_the_middle_hears_no_more() -> None:
         async with hosting() as processes:
             ear = Closer()
             ear.channel = channel = await open_puppet(processes, ear)
-            tell(channel, ear, do="write", text='{"n":1}\n{"n":2}\n{"n":3}\n')
+            lines = "".join(f'{{"jsonrpc":"2.0","n":{number}}}\n' for number in (1, 2, 3))
+            tell(channel, ear, do="write", text=lines)
             await channel.process.gone
-            assert ear.messages == [b'{"n":1}']
+            assert ear.messages == [b'{"jsonrpc":"2.0","n":1}']
 
     run(story())
+
+
+class Stumbler(Ear):
+    """Cannot handle the second message."""
+
+    def received(self, message: bytes) -> None:
+        """A message."""
+        super().received(message)
+        if len(self.messages) == 2:
+            message.decode("ascii")
+
+
+def test_what_cannot_be_handled_ends_the_channel() -> None:
+    """The fault may be our own: whoever waits is told, nothing more is heard, and the process ends."""
+
+    async def story() -> None:
+        async with hosting() as processes:
+            ear = Stumbler()
+            channel = await open_puppet(processes, ear)
+            lines = "".join(f'{{"jsonrpc":"2.0","n":"{text}"}}\n' for text in ("1", "\xe9", "3"))
+            tell(channel, ear, do="write", text=lines)
+            error = await ear.end()
+            assert error.failure is FailureClass.UPSTREAM_PROTOCOL
+            assert error.detail == "what 'puppet' wrote could not be handled"
+            await channel.process.gone
+            assert len(ear.messages) == 2
+
+    with log_lines() as log:
+        run(story())
+    assert "UnicodeDecodeError" in log.getvalue()
+
+
+def test_what_cannot_be_handled_of_a_dead_process_leaves_nothing() -> None:
+    """Its last words are read when it has ended: the descriptors are closed all the same."""
+
+    async def story() -> None:
+        async with hosting() as processes:
+            ear = Stumbler()
+            channel = await open_puppet(processes, ear)
+            channel.pause()
+            tell(channel, ear, do="leave", last='{"jsonrpc":"2.0"}\n{"jsonrpc":"\N{PILCROW SIGN}"}\n', code=0)
+            assert (await ear.end()).failure is FailureClass.UPSTREAM_PROTOCOL
+            await channel.process.gone
+            assert (channel.process.stdin, channel.process.stdout, channel.process.stderr) == (-1, -1, -1)
+
+    with log_lines():
+        run(story())
 
 
 def test_two_hundred_openings_leave_nothing() -> None:
@@ -404,7 +473,7 @@ def test_two_hundred_openings_leave_nothing() -> None:
                 ears = [Ear() for _ in range(10)]
                 channels = [await opening.open(ear) for ear in ears]
                 for channel, ear in zip(channels, ears, strict=True):
-                    channel.write(b'{"a":1}', ear.unexpected.append)
+                    channel.write(b'{"jsonrpc":"2.0","a":1}', ear.unexpected.append)
                 for channel, ear in zip(channels, ears, strict=True):
                     await ear.next()
                     channel.close()

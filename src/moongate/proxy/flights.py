@@ -112,9 +112,10 @@ class Flight:
         return True
 
     def _due(self, answer: Message) -> bytes | None:
-        key = id_key(answer.parsed.id)
+        spelt = bytes(answer.parsed.id)
+        key = id_key(spelt)
         for raw in self.due:
-            if raw == answer.parsed.id or (key is not None and key == id_key(raw)):
+            if raw == spelt or (key is not None and key == id_key(raw)):
                 return raw
         return None
 

@@ -26,7 +26,8 @@ from moongate.upstreams.conversation import (
     result_of,
 )
 from moongate.upstreams.keeping import MODERN, BridgeOptions, Keeper
-from moongate.upstreams.streams import BridgeReply, FixedReply, Heads, Stream, response_head, status_head
+from moongate.upstreams.replies import BridgeReply, FixedReply, Heads, response_head, status_head
+from moongate.upstreams.streams import Stream
 from moongate.wire.deadlines import Deadlines
 
 REVISIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")

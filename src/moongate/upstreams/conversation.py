@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import msgspec
@@ -158,7 +158,7 @@ class Conversation:
         self._questions: dict[bytes, None] = {}
         self._opened = shared
         self._answers = False
-        self._slow: set[Stream] = set()
+        self._brake = _Brake(self)
 
     def now(self) -> float:
         """Loop time in seconds."""
@@ -238,9 +238,8 @@ class Conversation:
 
     def _cancelled(self, raw: bytes, pending: Pending) -> None:
         if self._calls.get(raw) is pending:
-            error = error_message(
-                INTERNAL_ERROR, "The request was cancelled", {"class": "cancelled"}, pending.client_id
-            )
+            data = {"class": "cancelled"}
+            error = error_message(INTERNAL_ERROR, "The request was cancelled", data, pending.client_id)
             self._forget(raw)
             pending.stream.answer(error)
 
@@ -279,7 +278,6 @@ class Conversation:
         incoming = read_incoming(message)
         if incoming is None:
             self.dropped += 1
-            log.warning("%s: a line of the server is no JSON-RPC message", self.name)
         elif not incoming.method:
             self._answered(incoming.id, message)
         elif incoming.id:
@@ -302,7 +300,6 @@ class Conversation:
             pending = self._only() if raw == b"null" else None
             if pending is None:
                 self.dropped += 1
-                log.debug("%s: the server answered a request that is not open", self.name)
                 return
         try:
             answer = with_id(message, raw, pending.client_id)
@@ -365,25 +362,14 @@ class Conversation:
                 del self._questions[asked]
                 stream.push(message)
         elif self.shared:
-            self._told_many(method, noted.uri, message)
+            if method == "notifications/message" and self._alone:
+                next(iter(self._calls.values())).stream.push(message)
+            elif not _told_many(self.sessions.values(), method, noted.uri, message):
+                self.dropped += 1
         elif method in _UNRELATED and (session := next(iter(self.sessions.values()), None)) is not None:
             session.standalone.push(message)
         elif (stream := self._personal()) is not None:
             stream.push(message)
-        else:
-            self.dropped += 1
-
-    def _told_many(self, method: str, uri: str, message: bytes) -> None:
-        """What concerns everybody goes to everybody, what can have one owner only to him, all else to nobody."""
-        if method in _CHANGED:
-            for session in self.sessions.values():
-                session.standalone.push(message)
-        elif method == _UPDATED:
-            for session in self.sessions.values():
-                if uri in session.subscriptions:
-                    session.standalone.push(message)
-        elif method == "notifications/message" and self._alone:
-            next(iter(self._calls.values())).stream.push(message)
         else:
             self.dropped += 1
 
@@ -421,20 +407,16 @@ class Conversation:
 
     def slowed(self, stream: Stream) -> None:
         """A client reads too slowly: alone it makes its server wait, among others its stream breaks."""
-        if self.shared:
-            if stream.unsent > SLOW_BYTES:
-                stream.fail(UpstreamError(FailureClass.CLIENT_CLOSED, "the client reads too slowly", final=True))
-                self.abandoned(stream)
-        elif stream not in self._slow:
-            self._slow.add(stream)
-            self.channel.pause()
+        if not self.shared:
+            self._brake.slowed(stream)
+        elif stream.unsent > SLOW_BYTES:
+            stream.fail(UpstreamError(FailureClass.CLIENT_CLOSED, "the client reads too slowly", final=True))
+            self.abandoned(stream)
 
     def eased(self, stream: Stream) -> None:
         """It has caught up."""
-        if stream in self._slow:
-            self._slow.discard(stream)
-            if not self._slow and self.error is None:
-                self.channel.resume()
+        if self._brake.eased(stream) and self.error is None:
+            self.channel.resume()
 
     def abandoned(self, stream: Stream) -> None:
         """Nobody waits for the answers of a stream: the server is told so."""
@@ -450,6 +432,37 @@ class Conversation:
                     b'"reason":"nobody waits for the answer"}}' % raw
                 )
         stream.fail(error)
+
+
+class _Brake:
+    """Makes a server wait while a stream of its client is read too slowly."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._slow: set[Stream] = set()
+
+    def slowed(self, stream: Stream) -> None:
+        """It is too slow."""
+        if stream not in self._slow:
+            self._slow.add(stream)
+            self._conversation.channel.pause()
+
+    def eased(self, stream: Stream) -> bool:
+        """It has caught up; whether the server may go on."""
+        if stream not in self._slow:
+            return False
+        self._slow.discard(stream)
+        return not self._slow
+
+
+def _told_many(sessions: Iterable[Session], method: str, uri: str, message: bytes) -> bool:
+    """What concerns everybody goes to everybody, an update to its subscribers. False: it is neither."""
+    if method not in _UNRELATED:
+        return False
+    for session in sessions:
+        if method != _UPDATED or uri in session.subscriptions:
+            session.standalone.push(message)
+    return True
 
 
 def result_of(answer: bytes) -> bytes:

@@ -295,7 +295,6 @@ class SseChannel:
         timeouts = self._upstream.target.timeouts
         found: list[bytes] = []
         size = 0
-        end: UpstreamError | None = _unforeseen()
         try:
             coding = coding_of(head.fields)
             async with asyncio.timeout(timeouts.silence):
@@ -314,11 +313,13 @@ class SseChannel:
                 raise  # it may have been the answer
             return  # the message is accepted; whether that was said to its end does not matter
         body = b"".join(found)
-        if not body or size > limit or self._over:
-            return
+        if body and size <= limit and read_answer(body) is not None and not self._over:
+            self._hear(b" ".join(body.splitlines()))
+
+    def _hear(self, message: bytes) -> None:
+        end: UpstreamError | None = _unforeseen()
         try:
-            if read_answer(body) is not None:
-                self._receiver.received(b" ".join(body.splitlines()))
+            self._receiver.received(message)
             end = None
         finally:
             if end is not None:

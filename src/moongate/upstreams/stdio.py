@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 
 from moongate.errors import FailureClass, UpstreamError
 from moongate.model.snapshot import MIB, Command
+from moongate.protocol.splice import elements, read_incoming
 from moongate.upstreams.base import Receiver
 from moongate.upstreams.processes import ExitStatus, NoRoom, Process, Processes
 
@@ -35,6 +36,10 @@ LONGEST_DELAY = 30.0
 LONGEST_WAIT = 1.0
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _BOM = b"\xef\xbb\xbf"
+# How nearly all SDKs write messages: `jsonrpc` first, or last but perhaps for a short id. Others are read.
+_FIRST = b'{"jsonrpc"'
+_LAST = re.compile(rb'"jsonrpc"[ \t]*:[ \t]*"2\.0"[ \t]*(?:,[ \t]*"id"[ \t]*:[ \t]*(?:[0-9]+|"[^"\\]*")[ \t]*)?\}\Z')
+_LAST_BYTES = 128
 
 
 class LastLines:
@@ -99,8 +104,7 @@ class StdioChannel:
         self._heard = False
         self._over = False
         self._paused = False
-        self._pieces: list[bytes] = []
-        self._held = 0
+        self._rest = bytearray()  # of a line whose end has not come: some servers write two bytes at a time
         self._out: list[bytes] = []
         self._waiting = 0
         self._writing: memoryview | None = None
@@ -178,15 +182,23 @@ class StdioChannel:
             self._await_exit()
 
     def _feed(self, data: bytes) -> None:
-        if self._pieces:
+        handled = False
+        try:
+            self._split(data)
+            handled = True
+        finally:
+            if not handled:  # by a fault of our own, whose trace is logged: whoever waits must not wait in vain
+                self._break_off(f"what {self._name!r} wrote could not be handled")
+
+    def _split(self, data: bytes) -> None:
+        if self._rest:
             end = data.find(b"\n")
             if end < 0:
                 self._hold(data)
                 return
-            self._pieces.append(data[:end])
-            first = b"".join(self._pieces)
-            self._pieces.clear()
-            self._held = 0
+            self._rest += data[:end]
+            first = bytes(self._rest)
+            self._rest.clear()
             self._line(first)
             data = data[end + 1 :]
         lines = data.split(b"\n")
@@ -199,19 +211,18 @@ class StdioChannel:
     def _hold(self, piece: bytes) -> None:
         if self._over:
             return
-        self._pieces.append(piece)
-        self._held += len(piece)
-        if self._held > self._limit:
-            self._too_long()
+        self._rest += piece
+        if len(self._rest) > self._limit:
+            self._break_off(self._too_long)
 
     def _line(self, line: bytes) -> None:
         if self._over:  # perhaps since an earlier line of this piece
             return
         if len(line) > self._limit:
-            self._too_long()
+            self._break_off(self._too_long)
             return
         line = line.strip()
-        if line.startswith(b'{"') or (line and _may_be_message(line := line.removeprefix(_BOM))):
+        if line.startswith(_FIRST) or (line and _is_message(line := line.removeprefix(_BOM))):
             if not self._heard:
                 self._heard = True
                 self._judged(True, "")
@@ -242,10 +253,12 @@ class StdioChannel:
         for text in self.stderr.feed(data, every=log.isEnabledFor(logging.DEBUG)):
             log.debug("%s: %s", self._name, text)
 
-    def _too_long(self) -> None:
-        self._pieces.clear()
-        text = f"{self._name!r} wrote a line of more than {self._limit} bytes"
-        self._finish(UpstreamError(FailureClass.UPSTREAM_PROTOCOL, text))
+    @property
+    def _too_long(self) -> str:
+        return f"{self._name!r} wrote a line of more than {self._limit} bytes"
+
+    def _break_off(self, why: str) -> None:
+        self._finish(UpstreamError(FailureClass.UPSTREAM_PROTOCOL, why))
         self._discard()
         self.process.end()
 
@@ -275,7 +288,7 @@ class StdioChannel:
 
     def _discard(self) -> None:
         """Nobody listens any more, but the child may still write while it ends in its own way."""
-        self._pieces.clear()
+        self._rest.clear()
         if self.process.stdout >= 0:
             self._loop.add_reader(self.process.stdout, self._read_stdout)
 
@@ -296,18 +309,20 @@ class StdioChannel:
     def _exited(self, future: asyncio.Future[ExitStatus]) -> None:
         """All that the program wrote is in the pipes; what others of its tree still write does not matter."""
         status = str(future.result())
-        self._drain(self.process.stdout, self._feed)
-        self._drain(self.process.stderr, self._keep_stderr)
-        if self._pieces and not self._over:
-            self._noisy(b"".join(self._pieces).strip())
-        self._pieces.clear()
-        if not self._over:
-            self._finish(self._failure(status))
-        else:
-            log.debug("hosted server %r: process %d %s", self._name, self.process.pid, status)
-        self._close_stdin()
-        self._close_stdout()
-        self._close_stderr()
+        try:
+            self._drain(self.process.stdout, self._feed)
+            self._drain(self.process.stderr, self._keep_stderr)
+            if self._rest and not self._over:
+                self._noisy(bytes(self._rest).strip())
+            self._rest.clear()
+            if not self._over:
+                self._finish(self._failure(status))
+            else:
+                log.debug("hosted server %r: process %d %s", self._name, self.process.pid, status)
+        finally:
+            self._close_stdin()
+            self._close_stdout()
+            self._close_stderr()
 
     def _drain(self, fd: int, take: Callable[[bytes], None]) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -349,10 +364,14 @@ class StdioChannel:
             self.process.stderr = -1
 
 
-def _may_be_message(line: bytes) -> bool:
-    """Whether it begins like a JSON object with a name in it, or an array of objects: a log line hardly ever does."""
+def _is_message(line: bytes) -> bool:
+    """Whether it is a JSON-RPC message, or an array with one in it; a log line in JSON is none."""
     after = line[1:65].lstrip()[:1]
-    return (line[:1], after) in {(b"{", b'"'), (b"[", b"{")}
+    if (line[:1], after) == (b"{", b'"'):
+        return _LAST.search(line, max(0, len(line) - _LAST_BYTES)) is not None or read_incoming(line) is not None
+    if (line[:1], after) == (b"[", b"{"):
+        return any(read_incoming(element) is not None for element in elements(line))
+    return False
 
 
 class StdioOpener:

@@ -26,7 +26,7 @@ os.write(9, b".")
 
 def say(**message: object) -> None:
     """Write one message."""
-    write(json.dumps(message).encode() + b"\n")
+    write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
 
 def write(data: bytes) -> None:
