@@ -136,7 +136,7 @@ class Runtime:
         loop = asyncio.get_running_loop()
         raise_file_limit()
         await self.start(source.read())
-        publisher = Publisher(source.paths, source.read, self.apply, self.refresh)
+        publisher = Publisher(source.paths, source.read, self.apply, self.refresh, source.published)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.tasks.spawn(publisher.publish(), "reload"))

@@ -7,6 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = "moongate"
 
+# What finds, shows and judges records; the journal is the data plane's.
+READS_RECORDS = {f"audit.{module}" for module in ("chain", "export", "meanings", "query", "redact", "status", "tail")}
+
 # Package, or module beside the packages -> what of Moongate it may import besides itself. Whatever is not named here is
 # forbidden. "audit.query" allows one module of a package; "policies:config" allows the configuration classes of a
 # package and nothing else of it; "*" is everything.
@@ -18,16 +21,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"errors", "tasks"},
     "protocol": {"model", "errors"},
     "policies": {"model", "protocol", "errors", "tasks"},
-    "audit": {"model", "protocol", "errors", "tasks"},
+    "store": {"errors", "tasks"},
+    "audit": {"model", "protocol", "store", "errors", "tasks"},
     "upstreams": {"model", "protocol", "wire", "errors", "tasks"},
     "proxy": {"model", "wire", "protocol", "policies", "audit", "upstreams", "errors", "tasks"},
-    "control": {"model", "errors", "tasks", "policies:config", "upstreams:config"},
-    "console": {"control", "model", "audit.query", "errors"},
-    "cli": {"control", "audit.query", "audit.meanings", "runtime", "connecting", "explaining", "errors"},
+    "control": {"model", "store", "errors", "tasks", "policies:config", "upstreams:config", "audit.redact"},
+    "console": {"control", "store", "model", "errors", "tasks", *READS_RECORDS},
+    "cli": {"control", "audit", "runtime", "connecting", "explaining", "platform_process", "errors", "tasks"},
     "__main__": {"cli", "control", "audit.query", "runtime", "errors"},
     "runtime": {"*"},
     "connecting": {"*"},
     "explaining": {"*"},
+    "platform_process": {"*"},
+    "probing": {"*"},
     "testing": {"*"},
 }
 
@@ -46,6 +52,11 @@ ONLY_IN: dict[str, set[str]] = {
     "mcp": set(),  # the SDK decodes every message; it is for tests and examples
     "pydantic": {"control", "console"},
     "typer": {"cli"},
+    # The data plane is small, and runs when the database is away.
+    "sqlalchemy": {"store", "control", "audit", "console", "platform_process"},
+    "alembic": {"store"},
+    "fastapi": {"console"},
+    "uvicorn": {"platform_process", "console"},
 }
 
 # Lines and counts. They are only ever lowered.

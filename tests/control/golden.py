@@ -13,7 +13,17 @@ from pathlib import Path
 from moongate.control.compile import CompileOptions, compile_documents
 from moongate.control.files import load_texts
 from moongate.errors import ConfigError
-from moongate.model.snapshot import Command, Limits, Match, ProcessLimits, Route, Snapshot, Target
+from moongate.model.snapshot import (
+    AuditSettings,
+    Command,
+    Limits,
+    Match,
+    PlatformSettings,
+    ProcessLimits,
+    Route,
+    Snapshot,
+    Target,
+)
 from moongate.policies.answers import DirectResponseConfig, RedirectConfig
 from moongate.policies.cors import CorsConfig
 from moongate.policies.csrf import CsrfConfig
@@ -74,7 +84,8 @@ def render(snapshot: Snapshot) -> Iterator[str]:
                 yield from (f"    {line}" for line in _route(route))
     for token in snapshot.tokens:
         only = "all" if token.instances is None else ",".join(sorted(token.instances))
-        yield f"token {token.name} sha256 {token.sha256.hex()[:8]}... for {only} until {token.expires or 'ever'}"
+        who = f"{token.name} of {token.principal.name} {sorted(token.groups)}"
+        yield f"token {who} sha256 {token.sha256.hex()[:8]}... for {only} until {token.expires or 'ever'}"
     if snapshot.limits != Limits():
         yield f"limits {snapshot.limits}"
     if snapshot.prefix != "/mcp":
@@ -87,6 +98,9 @@ def render(snapshot: Snapshot) -> Iterator[str]:
         yield f"trusts {' '.join(snapshot.trusted_proxies)}"
     if snapshot.max_processes != Snapshot(()).max_processes:
         yield f"at most {snapshot.max_processes} processes"
+    for settings, usual in ((snapshot.platform, PlatformSettings()), (snapshot.audit, AuditSettings())):
+        if settings != usual:
+            yield str(settings)
     if snapshot.secrets:
         yield f"secrets {' | '.join(sorted(snapshot.secrets))}"
     yield from (f"warning {warning}" for warning in snapshot.warnings)

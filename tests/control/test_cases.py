@@ -72,6 +72,7 @@ GOLDEN: list[Any] = [
     "stdio_targets_wrong",
     pytest.param("timeout_defaults", marks=pytest.mark.requirement("PM-17", "PM-19")),
     pytest.param("timeouts", marks=pytest.mark.requirement("PM-20")),
+    "store",
     "tls",
     "tls_wrong",
     "tokens",

@@ -72,8 +72,9 @@ def serve(options: ServeOptions) -> int:
             print(NO_FILE, file=sys.stderr)
             return USAGE
     compiling = CompileOptions(host=options.host, port=options.port)
-    source = Source(files, compiling, os.environ, options.line)
-    runtime = Runtime(options.data_dir or default_data_dir(os.environ))
+    data_dir = options.data_dir or default_data_dir(os.environ)
+    source = Source(files, compiling, os.environ, options.line, data_dir)
+    runtime = Runtime(data_dir)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(runtime.serve(source, lambda: _show_start(runtime, options.line)))

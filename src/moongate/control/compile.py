@@ -14,8 +14,9 @@ from moongate.control.schema.backend import ServedTls
 from moongate.control.schema.document import Document
 from moongate.control.schema.gateway import GatewayBlock, LimitsBlock, parse_listen_host
 from moongate.control.schema.judge import judge
+from moongate.control.schema.platform import passwords
 from moongate.control.servers import server_routes
-from moongate.control.settings import defaults, known_names, limits, tokens, warn_proxies
+from moongate.control.settings import audit, defaults, known_names, limits, platform, tokens, warn_proxies
 from moongate.control.targets import MIN_SECRET, with_secrets
 from moongate.errors import Complaint, ConfigError
 from moongate.model.snapshot import Bind, Listener, ServerTls, Snapshot
@@ -44,7 +45,8 @@ def compile_documents(documents: Documents, options: CompileOptions | None = Non
     snapshot = None
     if document is not None:
         known = known_names(documents.root) if documents.complete else None
-        snapshot = _snapshot(document, options, known, (findings, documents.paths))
+        findings.warnings += documents.warnings
+        snapshot = _snapshot(document, options, (known, documents.tokens_in_use), (findings, documents.paths))
         complaints += findings.complaints
     if snapshot is None or complaints:
         raise ConfigError(tuple(_in_order(complaints, documents.paths)))
@@ -70,13 +72,14 @@ def _judge_options(options: CompileOptions) -> list[Complaint]:
 def _snapshot(
     document: Document,
     options: CompileOptions,
-    known: dict[str, bool] | None,
+    elsewhere: tuple[dict[str, bool] | None, bool],
     at: tuple[Findings, tuple[str, ...]],
 ) -> Snapshot:
     findings, paths = at
     gateway = document.gateway or GatewayBlock()
+    known, in_use = elsewhere
     token_entries = tokens(gateway.tokens or [], known, findings)
-    common = defaults(gateway, findings, any_tokens=bool(token_entries))
+    common = defaults(gateway, findings, any_tokens=bool(token_entries) or in_use)
     hosts = _hosts(options, gateway.host)
     binds = list(compile_binds(document.binds or [], hosts, common, findings))
     if document.mcp_servers is not None or not binds:
@@ -85,7 +88,7 @@ def _snapshot(
         binds.insert(0, _servers_bind(document, (hosts, port), common, findings))
     named = _with_keys(binds)
     warn_proxies(gateway, findings)
-    _warn(document, named, findings)
+    _warn(named, findings)
     return Snapshot(
         binds=named,
         tokens=token_entries,
@@ -95,6 +98,8 @@ def _snapshot(
         hosts=frozenset(gateway.hosts or ()),
         trusted_proxies=tuple(gateway.trusted_proxies or ()),
         max_processes=gateway.max_processes,
+        platform=platform(document),
+        audit=audit(document),
         secrets=_secrets(document, named),
         warnings=tuple(str(warning) for warning in _in_order(findings.warnings, paths)),
     )
@@ -160,6 +165,8 @@ def _with_keys(binds: list[Bind]) -> tuple[Bind, ...]:
 def _secrets(document: Document, binds: tuple[Bind, ...]) -> frozenset[str]:
     gateway = document.gateway or GatewayBlock()
     values = [token.token for token in gateway.tokens or () if token.token is not None]
+    if document.store is not None and document.store.url is not None:
+        values.extend(passwords(document.store.url))
     for bind in binds:
         for listener in bind.listeners:
             for route in listener.routes:
@@ -167,9 +174,7 @@ def _secrets(document: Document, binds: tuple[Bind, ...]) -> frozenset[str]:
     return frozenset(value for value in values if len(value) >= MIN_SECRET)
 
 
-def _warn(document: Document, binds: tuple[Bind, ...], findings: Findings) -> None:
-    if document.console is not None:
-        findings.warn(("console",), "checked, but there is no console yet")
+def _warn(binds: tuple[Bind, ...], findings: Findings) -> None:
     if not any(listener.routes for bind in binds for listener in bind.listeners):
         findings.warn(("mcpServers",), "there is no instance: every request is answered 404")
 

@@ -27,12 +27,15 @@ class Documents:
 
     `complaints` are added to those that `compile_documents` finds, so that the operator sees all of them at once.
     `complete` is False when a file could not be read or understood: names that seem unknown may be in it.
+    `tokens_in_use`: there are or were client tokens elsewhere than in files.
     """
 
     root: Mapping
     paths: tuple[str, ...]
     complaints: tuple[Complaint, ...] = ()
     complete: bool = True
+    warnings: tuple[Complaint, ...] = ()
+    tokens_in_use: bool = False
 
 
 def load(paths: Many[str | Path], env: Environment[str, str]) -> Documents:
@@ -68,7 +71,7 @@ def load_texts(texts: Many[tuple[str, str]], env: Environment[str, str]) -> Docu
             continue
         complaints.extend(found)
         complaints.extend(expand(node, env))
-        root = node if root is None else _merge(root, node, (), complaints)
+        root = node if root is None else merge(root, node, complaints)
     if root is None:
         root = Mapping({}, Place(texts[0][0] if texts else "configuration", 1))
     return Documents(root, tuple(name for name, _ in texts), tuple(complaints), complete=complete)
@@ -106,6 +109,11 @@ def _parse(name: str, text: str) -> tuple[Mapping, list[Complaint]]:
     if not isinstance(node, Mapping):
         raise Unreadable(node.place, "a configuration is a block of keys such as mcpServers, binds and gateway")
     return node, complaints
+
+
+def merge(first: Mapping, second: Mapping, complaints: list[Complaint]) -> Mapping:
+    """Two documents as one; what both give is complained about."""
+    return _merge(first, second, (), complaints)
 
 
 def _merge(first: Mapping, second: Mapping, loc: Loc, complaints: list[Complaint]) -> Mapping:

@@ -37,7 +37,7 @@ def stamp(paths: Iterable[Path]) -> Stamp:
 
 class Publisher:
     """Reads with `build` (raises ConfigError), puts into force with `apply` (raises StartError, and then has changed
-    nothing).
+    nothing). `later` is a file that need not be there at first; once it was, it must not be missing.
     """
 
     def __init__(
@@ -46,8 +46,10 @@ class Publisher:
         build: Callable[[], Snapshot],
         apply: Callable[[Snapshot], Awaitable[None]],
         refresh: Callable[[], None],
+        later: Path | None = None,
     ) -> None:
         self._paths = tuple(paths)
+        self._later = later
         self._build = build
         self._apply = apply
         self._refresh = refresh
@@ -76,12 +78,17 @@ class Publisher:
                 raise StartError(f"{path} is empty, like a file that was cut")
         return self._build()
 
+    def _stamp(self) -> Stamp:
+        if self._later is not None and self._later.exists():
+            self._paths, self._later = (*self._paths, self._later), None
+        return stamp(self._paths)
+
     async def watch(self) -> None:
         """Publish whenever a file has changed, and `refresh` what else is read from files. Runs until cancelled."""
-        used = last = stamp(self._paths)
+        used = last = self._stamp()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            now = stamp(self._paths)
+            now = self._stamp()
             # A file that is being written, or is missing between unlink and rename, is not read until it holds still.
             still, last = now == last, now
             try:

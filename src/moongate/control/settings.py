@@ -8,11 +8,13 @@ from moongate.control.browser import advise_on_any, build_cors, build_csrf
 from moongate.control.findings import Findings
 from moongate.control.nodes import Loc, Mapping, Scalar, Sequence, find
 from moongate.control.policies import Defaults
+from moongate.control.schema.document import Document
 from moongate.control.schema.durations import parse_duration
 from moongate.control.schema.gateway import GatewayBlock, LimitsBlock, TokenItem, parse_expiry
 from moongate.control.schema.judge import nearest
+from moongate.control.schema.platform import AuditBlock, ConsoleBlock
 from moongate.model.principal import TokenEntry
-from moongate.model.snapshot import Limits
+from moongate.model.snapshot import AuditSettings, Limits, PlatformSettings
 from moongate.policies.cors import CorsConfig
 from moongate.policies.csrf import CsrfConfig
 
@@ -31,6 +33,26 @@ def limits(block: LimitsBlock) -> Limits:
         write_seconds=parse_duration(block.write_time),
         drain_seconds=parse_duration(block.drain_time),
     )
+
+
+def platform(document: Document) -> PlatformSettings:
+    """What the second process is told."""
+    console = document.console or ConsoleBlock()
+    audit = document.audit or AuditBlock()
+    return PlatformSettings(
+        enabled=console.enabled,
+        store_url=None if document.store is None else document.store.url,
+        console_host=console.host,
+        console_port=console.port,
+        keep_seconds=parse_duration(audit.keep),
+        keep_bytes=audit.keep_bytes,
+    )
+
+
+def audit(document: Document) -> AuditSettings:
+    """How records are written."""
+    block = document.audit or AuditBlock()
+    return AuditSettings(strict=block.mode == "strict", sync=block.sync, arguments=block.arguments == "record")
 
 
 def defaults(block: GatewayBlock, findings: Findings, *, any_tokens: bool) -> Defaults:
@@ -95,6 +117,8 @@ def tokens(items: list[TokenItem], known: dict[str, bool] | None, findings: Find
                 sha256=digest,
                 instances=None if item.instances is None else frozenset(item.instances),
                 expires=None if item.expires is None else parse_expiry(item.expires),
+                user=item.user or "",
+                groups=frozenset(item.groups or ()),
             ),
         )
     return tuple(entries)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moongate.control.compile import CompileOptions, compile_documents
-from moongate.control.files import load
+from moongate.control.files import Documents, load
 from moongate.control.line import Line, read_line
 from moongate.control.programs import judge_programs
+from moongate.control.published import NAME, read_published, with_published
+from moongate.control.secrets import load_key
+from moongate.errors import Complaint, ConfigError
 from moongate.model.snapshot import Snapshot
 
 
@@ -23,12 +26,28 @@ class Source:
     options: CompileOptions
     environ: Mapping[str, str]
     line: Line | None = None
+    data_dir: Path | None = None
+
+    @property
+    def published(self) -> Path | None:
+        """What the store has published, also before it is there."""
+        return None if self.data_dir is None or self.line is not None else self.data_dir / NAME
 
     def read(self) -> Snapshot:
-        """With warnings about programs that are not there. Raises ConfigError."""
+        """With warnings about programs that are not there. Raises ConfigError, StartError."""
         if self.line is not None:
             snapshot, documents = read_line(self.line, self.environ, self.options)
         else:
-            documents = load(self.paths, self.environ)
+            documents = self._with_store(load(self.paths, self.environ))
             snapshot = compile_documents(documents, self.options)
         return judge_programs(snapshot, documents, self.environ)
+
+    def _with_store(self, documents: Documents) -> Documents:
+        if self.data_dir is None or self.published is None or not self.published.exists():
+            return documents
+        try:
+            published = read_published(self.data_dir, load_key(self.data_dir, self.environ))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise ConfigError((Complaint(str(self.published), f"cannot be read: {reason}"),)) from None
+        return documents if published is None else with_published(documents, published)

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller. `name` is the token's name, or "anonymous" where authentication is off."""
+    """A caller. `name` is the user's, or "anonymous" where authentication is off; `token` names the token it came with.
+
+    `groups` are those of the user: access rules speak of them.
+    """
 
     name: str
     token: str | None = None
+    groups: frozenset[str] = frozenset()
 
     @property
     def key(self) -> str:
@@ -23,12 +27,20 @@ ANONYMOUS = Principal("anonymous")
 
 @dataclass(frozen=True, slots=True)
 class TokenEntry:
-    """One static client token of `gateway.tokens`. The token itself is never kept: `sha256` is its digest (32 bytes).
+    """One client token. The token itself is never kept: `sha256` is its digest (32 bytes).
 
-    `instances` are the route names it is good for (None: all). `expires` is Unix time in seconds (None: never).
+    `name` is the token's own, `user` who calls with it ("": the same). `instances` are the route names it is good for
+    (None: all). `expires` is Unix time in seconds (None: never).
     """
 
     name: str
     sha256: bytes
     instances: frozenset[str] | None = None
     expires: float | None = None
+    user: str = ""
+    groups: frozenset[str] = frozenset()
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls with it."""
+        return Principal(self.user or self.name, self.name, self.groups)

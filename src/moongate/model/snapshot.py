@@ -248,6 +248,33 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True)
+class PlatformSettings:
+    """What the second process is told: the store, the admin port, how long records are kept.
+
+    `enabled` False: there is none. `store_url` None: SQLite in the data directory. `console_host` None: loopback;
+    `console_port` None: 8001, or the next free one.
+    """
+
+    enabled: bool = True
+    store_url: str | None = field(default=None, repr=False)
+    console_host: str | None = None
+    console_port: int | None = None
+    keep_seconds: float = 90 * 86_400.0
+    keep_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """How records are written. `strict`: calls that cannot be recorded are refused. `sync`: each write reaches the
+    disk. `arguments`: those of calls are recorded beside their digest.
+    """
+
+    strict: bool = False
+    sync: bool = False
+    arguments: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything the data plane needs. `hosts`: further names that `Host` may hold (lower-case, without port).
 
@@ -263,5 +290,7 @@ class Snapshot:
     hosts: frozenset[str] = frozenset()
     trusted_proxies: tuple[str, ...] = ()
     max_processes: int = 256
+    platform: PlatformSettings = PlatformSettings()
+    audit: AuditSettings = AuditSettings()
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     warnings: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ class Tokens:
     """The client tokens of a snapshot by digest; shared by all routes."""
 
     def __init__(self, entries: tuple[TokenEntry, ...]) -> None:
-        self._entries = {entry.sha256: (entry, Principal(entry.name, entry.name)) for entry in entries}
+        self._entries = {entry.sha256: (entry, entry.principal) for entry in entries}
 
     def find(self, token: bytes) -> tuple[TokenEntry, Principal] | None:
         """The entry of a token, or None."""

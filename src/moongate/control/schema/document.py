@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, WithJsonSchema, field_validator
+from pydantic import Field, WithJsonSchema
 
 from moongate.control.schema.binds import BindEntry
 from moongate.control.schema.gateway import GatewayBlock
 from moongate.control.schema.mcp_servers import ServerEntry
-from moongate.control.schema.values import Flag, Name, Port, Strict, refusal
+from moongate.control.schema.platform import AuditBlock, ConsoleBlock, StoreBlock
+from moongate.control.schema.values import Name, Strict
 
 
 class NoConfig(Strict):
     """agentgateway's own settings. Accepted while it is empty: the gateway's settings are under `gateway:`."""
-
-
-class ConsoleBlock(Strict):
-    """The admin console. Checked, but not there yet."""
-
-    host: str | None = Field(None, description="The address to listen on. Without it: loopback.")
-    port: Port | None = Field(None, description="The port. Without it: 8001, or the next free one.")
-
-
-class AuditBlock(Strict):
-    """What is recorded about calls. Not there yet: only the defaults are accepted."""
-
-    mode: Literal["normal", "strict"] = Field(
-        "normal", description="`strict` refuses calls that cannot be recorded: not there yet."
-    )
-    sync: Flag = Field(default=False, description="`true` writes every record through to the disk: not there yet.")
-
-    @field_validator("mode", "sync", mode="after")
-    @classmethod
-    def _not_yet(cls, value: str | bool) -> str | bool:
-        if value in {"strict", True}:
-            raise refusal("audit records are not there yet, so that this cannot be promised; remove it")
-        return value
-
-
-def _nothing(value: Any) -> Any:
-    if value not in (None, {}):
-        raise refusal("a store is not there yet; remove this block")
-    return value
 
 
 class Document(Strict):
@@ -62,16 +34,7 @@ class Document(Strict):
     binds: list[BindEntry] | None = Field(
         None, description="Ports with listeners and routes, as in agentgateway's files."
     )
-    console: ConsoleBlock | None = Field(None, description="The admin console. Checked, but not there yet.")
-    audit: AuditBlock | None = Field(
-        None, description="What is recorded. Not there yet: only the defaults are accepted."
-    )
-    store: Annotated[
-        Any,
-        AfterValidator(_nothing),
-        WithJsonSchema({"type": ["object", "null"], "maxProperties": 0, "x-kind": "nothing"}),
-    ] = Field(
-        None,
-        description="Where instances and records are kept. Not there yet: must be empty.",
-    )
+    console: ConsoleBlock | None = Field(None, description="The admin port, with the REST API.")
+    audit: AuditBlock | None = Field(None, description="What is recorded, and how long it is kept.")
+    store: StoreBlock | None = Field(None, description="Where instances, users, tokens and records are kept.")
     config: NoConfig | None = Field(None, description="agentgateway's own settings; must be empty.")

@@ -113,7 +113,9 @@ Expiry = Annotated[str, BeforeValidator(_expiry), WithJsonSchema({"type": "strin
 class TokenItem(Strict):
     """A client's token. Exactly one of `token` and `sha256`."""
 
-    name: Label = Field(description="Who holds it; shown in logs.")
+    name: Label = Field(description="Its name; shown in logs.")
+    user: Label | None = Field(None, description="Who calls with it. Without it: `name`.")
+    groups: list[Label] | None = Field(None, description="The groups of the user, for access rules.")
     token: Secret | None = Field(None, description="The token itself; best from the environment: `${ALICE_TOKEN}`.")
     sha256: Digest | None = Field(None, description="Instead of the token: its SHA-256 in hexadecimal.")
     instances: SomeNames | None = Field(

@@ -1,0 +1,129 @@
+"""What the store holds, as the data plane reads it: one sealed file in the data directory.
+
+The platform process writes it whenever the store has changed; the data plane reads and watches it like a configuration
+file, so that it starts and runs when the database is away. Inside is an ordinary document (`mcpServers`,
+`gateway.tokens`, `gateway.access`) with its secrets, which is why it is sealed (AES-256-GCM with the gateway's key).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from moongate.control.files import Documents, merge
+from moongate.control.jsontext import read_json
+from moongate.control.nodes import Entry, Mapping, Node, Place, Sequence
+from moongate.control.reading import MAX_BYTES, Unreadable
+from moongate.errors import Complaint
+
+NAME = "published"
+# What messages call it, and what `Route.where` says of an instance that is not from a file.
+STORE = "store"
+_CONTEXT = b"moongate published 1"
+_NONCE_BYTES = 12
+_SERVERS = "mcpServers"
+
+
+class Published(msgspec.Struct, frozen=True):
+    """`document` is JSON. `tokens_in_use`: there are, or once were, client tokens; then routes need one unless they say
+    otherwise, also when the last token is gone.
+    """
+
+    document: str
+    tokens_in_use: bool = False
+
+
+def write_published(data_dir: Path, key: bytes, document: dict[str, Any], *, tokens_in_use: bool) -> None:
+    """Replace the file at once, 0600. Raises OSError."""
+    plain = msgspec.json.encode(Published(json.dumps(document), tokens_in_use))
+    nonce = os.urandom(_NONCE_BYTES)
+    beside = data_dir / f".{NAME}-{os.getpid()}-{nonce.hex()}"
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(nonce + AESGCM(key).encrypt(nonce, plain, _CONTEXT))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(data_dir / NAME)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_published(data_dir: Path, key: bytes) -> Published | None:
+    """None: nothing was published yet. Raises OSError, ValueError if it cannot be opened with this key."""
+    try:
+        sealed = (data_dir / NAME).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        plain = AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _CONTEXT)
+        return msgspec.json.decode(plain, type=Published)
+    except (InvalidTag, ValueError, msgspec.DecodeError):
+        message = (
+            "it was not sealed with this gateway's key, or is damaged; bring the key back, or remove the file: it "
+        )
+        raise ValueError(message + "is made again from the store") from None
+
+
+def with_published(documents: Documents, published: Published) -> Documents:
+    """The files and the store in one tree. An instance that both have is the files'; a warning says so."""
+    try:
+        root, complaints = _parse(published.document)
+    except Unreadable as error:
+        complaint = Complaint(STORE, error.reason)
+        return replace(documents, complaints=(*documents.complaints, complaint), complete=False)
+    warnings = _give_way(documents.root, root)
+    merged = merge(documents.root, root, complaints)
+    return replace(
+        documents,
+        root=merged,
+        complaints=(*documents.complaints, *complaints),
+        warnings=(*documents.warnings, *warnings),
+        tokens_in_use=published.tokens_in_use,
+    )
+
+
+def _parse(text: str) -> tuple[Mapping, list[Complaint]]:
+    if len(text) > MAX_BYTES:
+        raise Unreadable(Place(STORE, 0), f"what it holds is larger than {MAX_BYTES} bytes")
+    node, complaints = read_json(text, STORE)
+    if not isinstance(node, Mapping):
+        raise Unreadable(Place(STORE, 0), "what it holds is not a document")
+    _without_lines(node)
+    return node, complaints
+
+
+def _without_lines(root: Mapping) -> None:
+    place = Place(STORE, 0)
+    waiting: list[Node] = [root]
+    while waiting:
+        node = waiting.pop()
+        node.place = place
+        if isinstance(node, Mapping):
+            for entry in node.entries.values():
+                entry.place = place
+                waiting.append(entry.node)
+        elif isinstance(node, Sequence):
+            waiting.extend(node.items)
+
+
+def _give_way(files: Mapping, store: Mapping) -> list[Complaint]:
+    written, kept = _servers(files), _servers(store)
+    twice = sorted(written.keys() & kept.keys())
+    for name in twice:
+        del kept[name]
+    return [
+        Complaint(str(written[name].place), f"the instance {name!r} is also in the store; the file's is used")
+        for name in twice
+    ]
+
+
+def _servers(root: Mapping) -> dict[str, Entry]:
+    entry = root.entries.get(_SERVERS)
+    return entry.node.entries if entry is not None and isinstance(entry.node, Mapping) else {}
