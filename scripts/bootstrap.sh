@@ -29,7 +29,7 @@ debian() {
     fi
     say "$purpose: installing $* with apt-get"
     log=$(mktemp)
-    if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1; then
+    if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-confold "$@"; } >"$log" 2>&1; then
         cat "$log" >&2
         rm -f "$log"
         fail "apt-get could not install $*; its messages are above."
@@ -140,6 +140,19 @@ browser() {
         say "the tests that need Chromium will be skipped"
 }
 
+# The database server that the store's tests start for themselves. Debian's package would make and start one of its own at
+# once, which nobody asked for: told not to, before it comes. Without it those tests are skipped and say so.
+postgresql() {
+    ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && return
+    command -v postgres >/dev/null && return
+    if [ "$(id -u)" = 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        mkdir -p /etc/postgresql-common
+        echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+    fi
+    (debian "The store's tests start a PostgreSQL server" postgresql) ||
+        say "the tests that need PostgreSQL will be skipped"
+}
+
 test_tools() {
     project test,example
     apart .venv-sdk1 constraints-sdk1.txt mcp
@@ -147,6 +160,7 @@ test_tools() {
     npm_packages tests/node
     npm_packages tests/browser
     prometheus_server
+    postgresql
     browser
 }
 

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = "moongate"
 
 # What finds, shows and judges records; the journal is the data plane's.
-READS_RECORDS = {f"audit.{module}" for module in ("chain", "export", "meanings", "query", "redact", "status", "tail")}
+READS_RECORDS = {f"audit.{module}" for module in ("chain", "export", "meanings", "query", "redact", "status", "tail", "verify")}
 
 # Package, or module beside the packages -> what of Moongate it may import besides itself. Whatever is not named here is
 # forbidden. "audit.query" allows one module of a package; "policies:config" allows the configuration classes of a
