@@ -18,9 +18,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from moongate.control.files import Documents, merge
-from moongate.control.jsontext import read_json
-from moongate.control.nodes import Entry, Mapping, Node, Place, Sequence
-from moongate.control.reading import MAX_BYTES, Unreadable
+from moongate.control.nodes import Entry, Mapping, Node, Place, Scalar, Sequence
+from moongate.control.reading import MAX_BYTES
 from moongate.errors import Complaint
 
 NAME = "published"
@@ -28,6 +27,7 @@ NAME = "published"
 STORE = "store"
 _CONTEXT = b"moongate published 1"
 _NONCE_BYTES = 12
+_PLACE = Place(STORE, 0)
 _SERVERS = "mcpServers"
 
 
@@ -73,10 +73,11 @@ def read_published(data_dir: Path, key: bytes) -> Published | None:
 
 def with_published(documents: Documents, published: Published) -> Documents:
     """The files and the store in one tree. An instance that both have is the files'; a warning says so."""
+    complaints: list[Complaint] = []
     try:
-        root, complaints = _parse(published.document)
-    except Unreadable as error:
-        complaint = Complaint(STORE, error.reason)
+        root = _parse(published.document)
+    except ValueError as error:
+        complaint = Complaint(STORE, str(error))
         return replace(documents, complaints=(*documents.complaints, complaint), complete=False)
     warnings = _give_way(documents.root, root)
     merged = merge(documents.root, root, complaints)
@@ -89,28 +90,24 @@ def with_published(documents: Documents, published: Published) -> Documents:
     )
 
 
-def _parse(text: str) -> tuple[Mapping, list[Complaint]]:
+def _parse(text: str) -> Mapping:
+    """Raises ValueError. Not by the reader of files: there are no lines to point at, and this is three times faster."""
     if len(text) > MAX_BYTES:
-        raise Unreadable(Place(STORE, 0), f"what it holds is larger than {MAX_BYTES} bytes")
-    node, complaints = read_json(text, STORE)
+        message = f"what it holds is larger than {MAX_BYTES} bytes"
+        raise ValueError(message)
+    node = _node(msgspec.json.decode(text))
     if not isinstance(node, Mapping):
-        raise Unreadable(Place(STORE, 0), "what it holds is not a document")
-    _without_lines(node)
-    return node, complaints
+        message = "what it holds is not a document"
+        raise ValueError(message)  # noqa: TRY004 - the text is wrong, not the caller
+    return node
 
 
-def _without_lines(root: Mapping) -> None:
-    place = Place(STORE, 0)
-    waiting: list[Node] = [root]
-    while waiting:
-        node = waiting.pop()
-        node.place = place
-        if isinstance(node, Mapping):
-            for entry in node.entries.values():
-                entry.place = place
-                waiting.append(entry.node)
-        elif isinstance(node, Sequence):
-            waiting.extend(node.items)
+def _node(value: Any) -> Node:
+    if isinstance(value, dict):
+        return Mapping({key: Entry(_PLACE, _node(item)) for key, item in value.items()}, _PLACE)
+    if isinstance(value, list):
+        return Sequence([_node(item) for item in value], _PLACE)
+    return Scalar(value, _PLACE)
 
 
 def _give_way(files: Mapping, store: Mapping) -> list[Complaint]:
