@@ -89,7 +89,10 @@ class Resident:
 def residents(folder: Path, web: str) -> dict[str, Resident]:
     """All servers. What they may touch lies in `folder`."""
     repository, directory = _repository(folder / "repository"), folder / "files"
-    directory.mkdir()
+    # Nobody writes to the shelf: all ways are used at once, and one must not see what another is writing.
+    shelf = directory / "shelf"
+    shelf.mkdir(parents=True)
+    (shelf / "tides.txt").write_text("12 h 25 min\n")
     (directory / "moon.txt").write_text("384 400 km — далеко\n")
     return {
         "time": Resident(
@@ -138,7 +141,7 @@ def residents(folder: Path, web: str) -> dict[str, Resident]:
                 call("write", "write_file", path=str(directory / "new.txt"), content="Луна\n" * 20_000),
                 call("long", "read_text_file", path=str(directory / "new.txt")),
                 call("outside", "read_text_file", path=str(folder / "gateway.json")),
-                call("tree", "directory_tree", path=str(directory)),
+                call("tree", "directory_tree", path=str(shelf)),
             ],
         ),
     }
