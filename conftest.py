@@ -6,6 +6,9 @@ import pytest
 
 from tests.requirements.scan import load
 
+# Databases for tests of several packages; the server is started when the first test asks for it.
+pytest_plugins = ["tests.databases"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Stop a run at once when a test names an acceptance line that does not exist."""

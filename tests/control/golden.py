@@ -24,6 +24,7 @@ from moongate.model.snapshot import (
     Snapshot,
     Target,
 )
+from moongate.policies.access_rules import AccessConfig
 from moongate.policies.answers import DirectResponseConfig, RedirectConfig
 from moongate.policies.cors import CorsConfig
 from moongate.policies.csrf import CsrfConfig
@@ -121,6 +122,9 @@ def _route(route: Route) -> Iterator[str]:
             yield from (f"  at most {bucket} ({bucket.setting})" for bucket in policy.buckets)
         elif isinstance(policy, DirectResponseConfig | RedirectConfig):
             yield f"  {policy}"
+        elif isinstance(policy, AccessConfig):
+            yield f"  {policy.setting}{' (shadow)' if policy.shadow else ''}:"
+            yield from (f"    {rule}" for rule in policy.rules)
         elif isinstance(policy, CorsConfig) and policy.written:
             yield from (f"  {line}" for line in _cors(policy))
         elif isinstance(policy, CsrfConfig) and policy.written:

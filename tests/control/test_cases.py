@@ -9,6 +9,8 @@ import pytest
 from tests.control.golden import CASES, read, run
 
 GOLDEN: list[Any] = [
+    pytest.param("access", marks=pytest.mark.requirement("PM-43", "PM-44")),
+    "access_wrong",
     pytest.param("addresses", marks=pytest.mark.requirement("PM-07")),
     "aliases",
     pytest.param("all_levels", marks=pytest.mark.requirement("AG-02")),

@@ -105,3 +105,13 @@ def test_without_a_publication_only_the_files_count(tmp_path: Path) -> None:
     """And no key is made for it."""
     assert {"time"} == _routes(_source(tmp_path).read()).keys()
     assert not (tmp_path / "key").exists()
+
+
+def test_a_token_for_an_instance_that_is_gone_stops_nothing(tmp_path: Path) -> None:
+    """The instance may just have left its file; the token is good for nothing then, and all else goes on."""
+    token = {"name": "tok_1", "user": "alice", "sha256": DIGEST, "instances": ["gone"]}
+    _publish(tmp_path, {"gateway": {"tokens": [token]}}, tokens_in_use=True)
+
+    snapshot = _source(tmp_path).read()
+
+    assert [entry.instances for entry in snapshot.tokens] == [frozenset({"gone"})]

@@ -2,8 +2,8 @@
 
 Reading order: `nodes` (a parsed file that still knows its lines), `yamltext` and `jsontext` (text to nodes),
 `environment` (`${NAME}`), `files` (load and merge), `schema` (what may be written), `compile` (documents to `Snapshot`,
-or every complaint at once) with its chapters `settings` (the `gateway:` block), `policies`, `browser` (`cors` and
-`csrf`), `route_policies` (redirects, answers, rewriting, limits), `targets`, `servers` (`mcpServers`), `binds` and
+or every complaint at once) with its chapters `settings` (the `gateway:` block), `policies`, `access`, `browser` (`cors`
+and `csrf`), `route_policies` (redirects, answers, rewriting, limits), `targets`, `servers` (`mcpServers`), `binds` and
 `hosted` (local servers). `programs` looks whether these are there, `line` makes a document of the command line,
 `source` reads either. `publish` puts a new snapshot into force, `secrets` keeps the gateway's key, `addresses` tells
 where routes are.

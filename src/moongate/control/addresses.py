@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from moongate.control.compile import SERVERS_LISTENER
+from moongate.control.compile import DEFAULT_PORT, LOOPBACK, SERVERS_LISTENER
 from moongate.model.snapshot import Command, Isolation, Listener, PathKind, Route, Snapshot
 
 # Who listens everywhere is reached at loopback, whatever else reaches it.
@@ -44,6 +44,16 @@ def route_addresses(snapshot: Snapshot, ports: Mapping[int, int] | None = None) 
             for route in listener.routes:
                 found.setdefault((route.key, route.where), RouteAddress(route, base + _path(route)))
     return tuple(found.values())
+
+
+def server_base(snapshot: Snapshot, ports: Mapping[int, int] | None = None) -> str:
+    """What stands before the name of an `mcpServers` instance in its address, also of one that is not there yet."""
+    for bind in snapshot.binds:
+        for listener in bind.listeners:
+            if listener.name == SERVERS_LISTENER:
+                port = (ports or {}).get(bind.port, bind.port)
+                return _base(snapshot, listener, bind.hosts[0], port) + snapshot.prefix
+    return (snapshot.public_url or f"http://{LOOPBACK[0]}:{DEFAULT_PORT}") + snapshot.prefix
 
 
 def _base(snapshot: Snapshot, listener: Listener, first: str, port: int) -> str:

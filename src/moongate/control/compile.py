@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from pydantic_core import PydanticCustomError
 
+from moongate.control.access import kept_access
 from moongate.control.binds import compile_binds
 from moongate.control.files import Documents
 from moongate.control.findings import Findings
@@ -20,6 +21,7 @@ from moongate.control.settings import audit, defaults, known_names, limits, plat
 from moongate.control.targets import MIN_SECRET, with_secrets
 from moongate.errors import Complaint, ConfigError
 from moongate.model.snapshot import Bind, Listener, ServerTls, Snapshot
+from moongate.policies.access_rules import AccessConfig
 
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_PORT = 8000
@@ -41,12 +43,13 @@ def compile_documents(documents: Documents, options: CompileOptions | None = Non
     options = options or CompileOptions()
     document, root, wrong = judge(documents.root)
     findings = Findings(root)
-    complaints = [*documents.complaints, *wrong, *_judge_options(options)]
+    kept, unfit = kept_access(documents.access)
+    complaints = [*documents.complaints, *wrong, *unfit, *_judge_options(options)]
     snapshot = None
     if document is not None:
         known = known_names(documents.root) if documents.complete else None
         findings.warnings += documents.warnings
-        snapshot = _snapshot(document, options, (known, documents.tokens_in_use), (findings, documents.paths))
+        snapshot = _snapshot(document, options, (known, documents.tokens_in_use, kept), (findings, documents.paths))
         complaints += findings.complaints
     if snapshot is None or complaints:
         raise ConfigError(tuple(_in_order(complaints, documents.paths)))
@@ -72,14 +75,14 @@ def _judge_options(options: CompileOptions) -> list[Complaint]:
 def _snapshot(
     document: Document,
     options: CompileOptions,
-    elsewhere: tuple[dict[str, bool] | None, bool],
+    elsewhere: tuple[dict[str, bool] | None, bool, AccessConfig | None],
     at: tuple[Findings, tuple[str, ...]],
 ) -> Snapshot:
     findings, paths = at
     gateway = document.gateway or GatewayBlock()
-    known, in_use = elsewhere
+    known, in_use, kept = elsewhere
     token_entries = tokens(gateway.tokens or [], known, findings)
-    common = defaults(gateway, findings, any_tokens=bool(token_entries) or in_use)
+    common = defaults(gateway, findings, any_tokens=bool(token_entries) or in_use, kept=kept)
     hosts = _hosts(options, gateway.host)
     binds = list(compile_binds(document.binds or [], hosts, common, findings))
     if document.mcp_servers is not None or not binds:

@@ -27,7 +27,8 @@ class Documents:
 
     `complaints` are added to those that `compile_documents` finds, so that the operator sees all of them at once.
     `complete` is False when a file could not be read or understood: names that seem unknown may be in it.
-    `tokens_in_use`: there are or were client tokens elsewhere than in files.
+    `tokens_in_use`: there are or were client tokens elsewhere than in files. `access`: rules for the whole gateway from
+    elsewhere, which hold beside those of files.
     """
 
     root: Mapping
@@ -36,6 +37,7 @@ class Documents:
     complete: bool = True
     warnings: tuple[Complaint, ...] = ()
     tokens_in_use: bool = False
+    access: Node | None = None
 
 
 def load(paths: Many[str | Path], env: Environment[str, str]) -> Documents:

@@ -17,6 +17,8 @@ SECRET_KEYS = frozenset({"headers", "token", "sha256", "add", "set", "env", "arg
 # The keys that hold addresses: a user, password or query in them is cut off before they are shown.
 ADDRESS_KEYS = frozenset({"url", "host", "publicUrl"})
 SHOWN_LENGTH = 60
+# What messages call the place of what came from the store, and what `Route.where` says of such an instance.
+STORE = "store"
 _KEY_HEAD = re.compile(r"[^\s:=\x00-\x20\x7f-\x9f]{0,60}")
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from moongate.control.access import advise_on_strangers, build_access
 from moongate.control.browser import advise_on_any, advise_on_closed, build_cors, build_csrf
 from moongate.control.findings import Findings
 from moongate.control.nodes import Loc
 from moongate.control.schema.backend import Policies, RequestModifier, ResponseModifier
 from moongate.control.schema.durations import parse_duration
 from moongate.model.snapshot import PolicyConfig
+from moongate.policies.access_rules import AccessConfig
 from moongate.policies.cors import CorsConfig
 from moongate.policies.csrf import CsrfConfig
 from moongate.policies.headers import HeaderModifier
@@ -26,6 +28,7 @@ class Defaults:
     any_tokens: bool
     cors: CorsConfig
     csrf: CsrfConfig
+    access: tuple[AccessConfig, ...] = ()
 
 
 def route_policies(policies: Policies, defaults: Defaults, findings: Findings, loc: Loc) -> tuple[PolicyConfig, ...]:
@@ -36,9 +39,13 @@ def route_policies(policies: Policies, defaults: Defaults, findings: Findings, l
         advise_on_any(policies.cors, csrf, findings, (*loc, "cors"))
     if policies.csrf is not None:
         advise_on_closed(policies.csrf, cors, findings, (*loc, "csrf"))
+    if not (defaults.auth if policies.auth is None else policies.auth == "required"):
+        advise_on_strangers(policies.access, findings, (*loc, "access"))
     configs = [
         cors,
         csrf,
+        *defaults.access,
+        build_access(policies.access, findings, (*loc, "access")),
         _modifier("request", policies.request_header_modifier),
         _modifier("response", policies.response_header_modifier),
     ]

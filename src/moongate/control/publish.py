@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from moongate.errors import ConfigError, StartError
@@ -54,6 +55,7 @@ class Publisher:
         self._apply = apply
         self._refresh = refresh
         self._turn = asyncio.Lock()
+        self._poked = asyncio.Event()
 
     async def publish(self) -> bool:
         """Read again and put into force. False: the old configuration stays, and the log says why."""
@@ -83,14 +85,27 @@ class Publisher:
             self._paths, self._later = (*self._paths, self._later), None
         return stamp(self._paths)
 
+    def poke(self) -> None:
+        """A file was replaced as a whole just now: need not be found out."""
+        self._poked.set()
+
+    async def _pause(self) -> bool:
+        """Until it is time to look; whether somebody said so."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._poked.wait()
+        poked = self._poked.is_set()
+        self._poked.clear()
+        return poked
+
     async def watch(self) -> None:
         """Publish whenever a file has changed, and `refresh` what else is read from files. Runs until cancelled."""
         used = last = self._stamp()
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            poked = await self._pause()
             now = self._stamp()
             # A file that is being written, or is missing between unlink and rename, is not read until it holds still.
-            still, last = now == last, now
+            still, last = poked or now == last, now
             try:
                 self._refresh()
                 if still and now != used and all(any(part) for part in now):

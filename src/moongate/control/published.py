@@ -18,13 +18,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from moongate.control.files import Documents, merge
-from moongate.control.nodes import Entry, Mapping, Node, Place, Scalar, Sequence
+from moongate.control.nodes import STORE, Entry, Mapping, Node, Place, Scalar, Sequence
 from moongate.control.reading import MAX_BYTES
 from moongate.errors import Complaint
 
 NAME = "published"
-# What messages call it, and what `Route.where` says of an instance that is not from a file.
-STORE = "store"
 _CONTEXT = b"moongate published 1"
 _NONCE_BYTES = 12
 _PLACE = Place(STORE, 0)
@@ -80,6 +78,7 @@ def with_published(documents: Documents, published: Published) -> Documents:
         complaint = Complaint(STORE, str(error))
         return replace(documents, complaints=(*documents.complaints, complaint), complete=False)
     warnings = _give_way(documents.root, root)
+    access = _take_access(root)
     merged = merge(documents.root, root, complaints)
     return replace(
         documents,
@@ -87,6 +86,7 @@ def with_published(documents: Documents, published: Published) -> Documents:
         complaints=(*documents.complaints, *complaints),
         warnings=(*documents.warnings, *warnings),
         tokens_in_use=published.tokens_in_use,
+        access=access,
     )
 
 
@@ -119,6 +119,15 @@ def _give_way(files: Mapping, store: Mapping) -> list[Complaint]:
         Complaint(str(written[name].place), f"the instance {name!r} is also in the store; the file's is used")
         for name in twice
     ]
+
+
+def _take_access(store: Mapping) -> Node | None:
+    """The store's rules for the whole gateway; a file may have its own, and both hold."""
+    gateway = store.entries.get("gateway")
+    if gateway is None or not isinstance(gateway.node, Mapping):
+        return None
+    found = gateway.node.entries.pop("access", None)
+    return None if found is None else found.node
 
 
 def _servers(root: Mapping) -> dict[str, Entry]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
+from moongate.control.access import build_access
 from moongate.control.browser import advise_on_any, build_cors, build_csrf
 from moongate.control.findings import Findings
-from moongate.control.nodes import Loc, Mapping, Scalar, Sequence, find
+from moongate.control.nodes import STORE, Loc, Mapping, Scalar, Sequence, find
 from moongate.control.policies import Defaults
 from moongate.control.schema.document import Document
 from moongate.control.schema.durations import parse_duration
@@ -15,6 +16,7 @@ from moongate.control.schema.judge import nearest
 from moongate.control.schema.platform import AuditBlock, ConsoleBlock
 from moongate.model.principal import TokenEntry
 from moongate.model.snapshot import AuditSettings, Limits, PlatformSettings
+from moongate.policies.access_rules import AccessConfig
 from moongate.policies.cors import CorsConfig
 from moongate.policies.csrf import CsrfConfig
 
@@ -55,8 +57,10 @@ def audit(document: Document) -> AuditSettings:
     return AuditSettings(strict=block.mode == "strict", sync=block.sync, arguments=block.arguments == "record")
 
 
-def defaults(block: GatewayBlock, findings: Findings, *, any_tokens: bool) -> Defaults:
-    """What holds for routes that say nothing."""
+def defaults(
+    block: GatewayBlock, findings: Findings, *, any_tokens: bool, kept: AccessConfig | None = None
+) -> Defaults:
+    """What holds for routes that say nothing, and access rules for all of them; `kept` are the store's."""
     here: Loc = ("gateway",)
     cors = build_cors(block.cors, CorsConfig(), findings, (*here, "cors"))
     csrf = build_csrf(block.csrf, CsrfConfig(), findings, (*here, "csrf"))
@@ -69,6 +73,7 @@ def defaults(block: GatewayBlock, findings: Findings, *, any_tokens: bool) -> De
         any_tokens=any_tokens,
         cors=cors,
         csrf=csrf,
+        access=tuple(filter(None, (build_access(block.access, findings, (*here, "access")), kept))),
     )
 
 
@@ -125,6 +130,8 @@ def tokens(items: list[TokenItem], known: dict[str, bool] | None, findings: Find
 
 
 def _judge_instances(item: TokenItem, known: dict[str, bool] | None, findings: Findings, loc: Loc) -> None:
+    if findings.place(loc).file == STORE:
+        return  # an instance that just left its file must not keep all else from being published
     for index, instance in enumerate(item.instances or ()):
         here = (*loc, "instances", index)
         if known is not None and instance not in known:

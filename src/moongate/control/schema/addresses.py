@@ -158,3 +158,13 @@ def parse_hostname(text: str) -> str:
             raise refusal("a wildcard is one leading *., such as *.example.com, found {found}")
         return "*." + parse_host(text[2:])
     return parse_host(text)
+
+
+def parse_network(text: str) -> str:
+    """An address, or a network in CIDR form. Raises a refusal."""
+    try:
+        ipaddress.ip_network(text, strict=True)
+    except ValueError as error:
+        message = "must be an address or a network such as 10.0.0.0/8 (no bits set after the prefix), found {found}"
+        raise refusal(message) from error
+    return text

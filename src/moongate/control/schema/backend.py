@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from moongate.control.schema.access import AccessBlock
 from moongate.control.schema.browser import Cors, Csrf
 from moongate.control.schema.headers import PassedName, RequestHeaders, RequestName, ResponseHeaders, ResponseName
 from moongate.control.schema.route_policies import (
@@ -94,6 +95,9 @@ class Policies(Strict):
         None,
         description="Whether a client token is needed. Without it: `required` as soon as `gateway.tokens` has "
         "entries, else `off`.",
+    )
+    access: AccessBlock | None = Field(
+        None, description="Who may use which tools, prompts and resources. The rules of `gateway.access` hold too."
     )
     cors: Cors | None = Field(
         None, description="Pages of other origins. Without it: `gateway.cors`, else they are refused with 403."

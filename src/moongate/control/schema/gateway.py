@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from moongate.control.schema.access import AccessBlock, Network
 from moongate.control.schema.addresses import parse_host, parse_url
 from moongate.control.schema.backend import ServedTls, SomeNames
 from moongate.control.schema.browser import Cors, Csrf
@@ -72,15 +72,6 @@ def _named_host(value: str) -> str:
     return parse_host(value)
 
 
-def _network(value: str) -> str:
-    try:
-        ipaddress.ip_network(value, strict=True)
-    except ValueError as error:
-        text = "must be an address or a network such as 10.0.0.0/8 (no bits set after the prefix), found {found}"
-        raise refusal(text) from error
-    return value
-
-
 def _token(value: str) -> str:
     if not _TOKEN.match(value):
         raise refusal("must be 1 or more visible ASCII characters without spaces")
@@ -104,7 +95,6 @@ Prefix = Annotated[str, AfterValidator(parse_prefix)]
 PublicUrl = Annotated[str, AfterValidator(parse_public_url), WithJsonSchema({"type": "string", "x-kind": "address"})]
 ListenHost = Annotated[str, AfterValidator(parse_listen_host)]
 NamedHost = Annotated[str, AfterValidator(_named_host)]
-Network = Annotated[str, AfterValidator(_network)]
 Secret = Annotated[str, AfterValidator(_token)]
 Digest = Annotated[str, AfterValidator(_digest), WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F]{64}$"})]
 Expiry = Annotated[str, BeforeValidator(_expiry), WithJsonSchema({"type": "string", "x-kind": "date or moment"})]
@@ -187,6 +177,9 @@ class GatewayBlock(Strict):
     keep_alive: Duration | None = Field(
         None,
         description="Interval of comment lines on quiet event streams. Without it: none are sent.",
+    )
+    access: AccessBlock | None = Field(
+        None, description="Access rules for every instance; they hold beside an instance's own."
     )
     cors: Cors | None = Field(None, description="Pages of other origins, for routes without a `cors` block.")
     csrf: Csrf | None = Field(None, description="Forged requests from browsers, for routes without a `csrf` block.")

@@ -1,0 +1,1 @@
+"""The services over the store, on SQLite and on PostgreSQL."""

@@ -1,0 +1,1 @@
+"""The store: one set of tests, on SQLite and on PostgreSQL."""
