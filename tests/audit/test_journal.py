@@ -144,7 +144,8 @@ def test_segments_rotate_and_the_oldest_go(tmp_path: Path) -> None:
             journal.close()
 
     run(story())
-    files = sorted(tmp_path.iterdir(), key=lambda path: int(path.stem.partition("-")[2]))
+    files = sorted(tmp_path.glob("journal-*"), key=lambda path: int(path.stem.partition("-")[2]))
+    assert (tmp_path / "id").stat().st_mode & 0o777 == 0o600
     numbers = [int(path.stem.partition("-")[2]) for path in files]
     assert numbers == list(range(numbers[0], numbers[-1] + 1))
     assert numbers[0] > 1
@@ -209,7 +210,9 @@ asyncio.run(main())
 
 
 def test_a_full_disk_is_counted_and_nothing_stops(tmp_path: Path) -> None:
-    """Every answer leaves; written and lost add up; the file holds exactly what was counted; it goes on afterwards."""
+    """Every answer leaves; written and lost add up; the file holds exactly what was counted; it goes on afterwards, and
+    says in its place how many are missing.
+    """
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, timeout=30, check=True
     )
@@ -218,8 +221,9 @@ def test_a_full_disk_is_counted_and_nothing_stops(tmp_path: Path) -> None:
     assert lost > 30
     lines = (tmp_path / "journal-1.jsonl").read_bytes().splitlines()
     whole = [line for line in lines if line.endswith(b"}")]
-    assert len(whole) == after
+    assert len(whole) == after + 1
     assert json.loads(whole[-1]) == {"n": 99}
+    assert json.loads(whole[-2])["lost"] == lost
 
 
 @pytest.mark.parametrize("how", ["directory removed", "file removed"])

@@ -37,9 +37,10 @@ MEANINGS: dict[FailureClass, Meaning] = {
         "Compare with gateway.tokens; tokenHeader says where one was found.",
     ),
     FailureClass.DENIED: Meaning(
-        "Host is not the gateway's, the page's origin may not call, or the token is for other instances.",
-        "detail names the setting, see docs/browsers.md. With status 204: a preflight that was not granted all it "
-        "asked for.",
+        "Host is not the gateway's, the page's origin may not call, the token is for other instances, or access rules "
+        "do not let the caller.",
+        "detail names the setting, see docs/access.md and docs/browsers.md. With status 204: a preflight that was not "
+        "granted all it asked for.",
     ),
     FailureClass.RATE_LIMITED: Meaning(
         "More requests than localRateLimit allows this caller, or too many connections (503).",
