@@ -26,6 +26,7 @@ from moongate.policies.host import is_loopback
 from moongate.policies.pipeline import verdicts
 from moongate.protocol.jsonrpc import parse
 from moongate.protocol.sealed import Sealer
+from moongate.proxy.access import judge
 from moongate.proxy.admit import WELL_KNOWN, let_in, match, note, see_through
 from moongate.proxy.call import Admission, Call
 from moongate.proxy.match import Door
@@ -264,6 +265,7 @@ class Explainer:
         for verdict in verdicts(route.policies, exchange):
             _add(explanation, verdict)
             judged += 1
+        _add_shadow(explanation, exchange)
         for policy in route.policies[judged:]:
             explanation.steps.append(Step(policy.name, Outcome.NOT_REACHED, _NOT_ASKED))
         return explanation.outcome is Outcome.FORWARDED
@@ -279,12 +281,13 @@ class Explainer:
             explanation.steps.append(Step("message", Outcome.NOT_REACHED, "none was given (--message)"))
         elif asked.method == "POST":
             explanation.steps.append(Step("message", Outcome.OK, self._message(call, asked.body or b"")))
+            if admission.caller is not None:
+                exchange.shadow = ""
+                _add_message(explanation, call, judge(call, admission.caller))
+                _add_shadow(explanation, exchange)
         limit = admission.route.message_limit
-        if limit is not None:
-            verdict = limit.judge_messages(exchange, max(1, len(call.batch)))
-            _add(explanation, verdict)
-            if verdict.refusal is not None and call.expects and not call.modern:
-                explanation.status = 200 if door is Door.STREAM else 202
+        if limit is not None and explanation.outcome is Outcome.FORWARDED:
+            _add_message(explanation, call, limit.judge_messages(exchange, max(1, len(call.batch))))
         if explanation.outcome is Outcome.FORWARDED:
             explanation.steps.append(Step("server", Outcome.FORWARDED, _server(admission.route.route)))
 
@@ -292,6 +295,7 @@ class Explainer:
         limit = call.route.route.body_bytes
         if len(body) > limit:
             raise Refusal(FailureClass.TOO_LARGE, f"a body of {len(body)} bytes, {limit} are allowed")
+        call.body = body
         note(call, parse(body, self._snapshot.limits.json_depth))
         if call.batch:
             return f"an array of {len(call.batch)} messages"
@@ -401,6 +405,20 @@ def _add(explanation: Explanation, verdict: Verdict) -> None:
         explanation.outcome, explanation.status = outcome, verdict.answer.status
         explanation.lines += _lines(verdict.answer.lines)
     explanation.steps.append(Step(verdict.policy, outcome, verdict.reason, verdict.setting))
+
+
+def _add_message(explanation: Explanation, call: Call, verdict: Verdict) -> None:
+    """The verdict on a message; a legacy client is told in the answer to its call."""
+    _add(explanation, verdict)
+    if verdict.refusal is not None and call.expects and not call.modern:
+        explanation.status = 200 if call.admission.door is Door.STREAM else 202
+
+
+def _add_shadow(explanation: Explanation, exchange: Exchange) -> None:
+    """What access rules in mode shadow would have denied."""
+    if exchange.shadow:
+        reason, _, setting = exchange.shadow.removeprefix("access: ").partition("; to change this, set ")
+        explanation.steps.append(Step("access", Outcome.OK, f"only on trial (mode: shadow): {reason}", setting))
 
 
 def _refuse(explanation: Explanation, rule: str, refusal: Refusal, setting: str = "") -> None:

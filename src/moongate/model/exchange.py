@@ -4,7 +4,7 @@ A mutable record, filled in as the request goes on; everything that judges or re
 Header names are lower-case bytes. Times: `started` and `first_byte` are monotonic seconds, `time` is Unix time.
 `source` is the client's address, `peer` whose connection it is: another one where a trusted proxy speaks for a client.
 Then `secure` and `outer_host` (authority, "": that of `Host`) are what the client asked for. `answer_lines` are whole
-header lines that every answer carries, whoever gives it.
+header lines that every answer carries, whoever gives it. `shadow` says what access rules on trial would have denied.
 """
 
 from __future__ import annotations
@@ -39,16 +39,19 @@ class Exchange(msgspec.Struct, gc=False):
     route: str = ""
     principal: Principal = ANONYMOUS
     token_header: str = ""
+    token_print: str = ""
     revision: str = ""
     client: str = ""
     rpc_method: str = ""
     rpc_id: bytes | None = None
     rpc_target: str = ""
+    arguments: bytes = b""
 
     status: int = 0
     rpc_code: int | None = None
     failure: FailureClass | None = None
     detail: str = ""
+    shadow: str = ""
     first_byte: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0

@@ -80,6 +80,7 @@ class TokenPolicy:
             return self._challenge("a credential header stands more than once")
         if token is None:
             return self._challenge("no token", error=False)
+        exchange.token_print = hashlib.sha256(token).hexdigest()[:8]
         match = self._tokens.find(token)
         if match is None:
             return self._challenge("an unknown token")

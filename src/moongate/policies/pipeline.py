@@ -6,11 +6,11 @@ Head stages see no body:
    a 401. It also says what every later answer, refusals included, must carry for a page to be able to read it.
 3. csrf: behind cors, so that the page that is refused can read why.
 4. authn: from here on it is known who asks.
-5. (access by source: needs the principal, still no body. Its place is here.)
+5. access: who may use nothing at all, by user, group or source, is refused before his body is read.
 6. rate limit by source, where no token tells callers apart.
 7. redirects and fixed answers: what is left of the request is answered here, without a server.
 Message stages see the envelope:
-8. (access rules on method, tool, arguments. Their place is here.)
+8. access: rules on method, tool, prompt, resource, arguments.
 9. rate limit by principal: last, so that refused calls do not use up anybody's allowance.
 """
 
@@ -20,6 +20,8 @@ from collections.abc import Iterator
 
 from moongate.model.exchange import Exchange
 from moongate.model.snapshot import Listener, Route, Snapshot
+from moongate.policies.access_rules import AccessConfig
+from moongate.policies.acl import Access
 from moongate.policies.answers import DirectResponseConfig, DirectResponsePolicy, RedirectConfig, RedirectPolicy
 from moongate.policies.authn import TokenPolicy, Tokens
 from moongate.policies.base import ALWAYS, HeadPolicy, Verdict
@@ -32,9 +34,14 @@ from moongate.policies.trust import OuterHostPolicy
 
 
 def head_policies(
-    snapshot: Snapshot, tokens: Tokens, listener: Listener, route: Route, limit: RateLimit | None
+    snapshot: Snapshot,
+    tokens: Tokens,
+    listener: Listener,
+    route: Route,
+    limit: RateLimit | None,
+    access: Access | None = None,
 ) -> tuple[HeadPolicy, ...]:
-    """The head stages of one route, in order. `limit` is the route's own, shared by all its listeners."""
+    """The head stages of one route, in order. `limit` and `access` are the route's own, shared by all its listeners."""
     names = snapshot.hosts | public_host(snapshot.public_url)
     stages: list[HeadPolicy] = []
     if listener.hostname is None:
@@ -44,6 +51,8 @@ def head_policies(
     stages.extend(_browser_policies(snapshot, route))
     if route.auth:
         stages.append(TokenPolicy(tokens, route.name))
+    if access is not None:
+        stages.append(access)
     if limit is not None and limit.by_source:
         stages.append(limit)
     for config in route.policies:
@@ -58,6 +67,12 @@ def rate_limit(route: Route) -> RateLimit | None:
     """The counters of a route. One that asks for no token can tell callers apart only by where they come from."""
     config = next((policy for policy in route.policies if isinstance(policy, RateLimitConfig)), None)
     return None if config is None else RateLimit(config, by_source=not route.auth)
+
+
+def access_rules(route: Route) -> Access | None:
+    """The gateway's rules and the route's own; None where there are none."""
+    configs = [policy for policy in route.policies if isinstance(policy, AccessConfig)]
+    return Access(configs, route.name) if configs else None
 
 
 def _browser_policies(snapshot: Snapshot, route: Route) -> tuple[HeadPolicy, ...]:

@@ -33,6 +33,7 @@ _ENVELOPE: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "er
 _PARAMS: Final = frozenset(
     {"name", "arguments", "uri", "_meta", "cursor", "taskId", "protocolVersion", "capabilities", "clientInfo"}
     | {"inputResponses", "requestState", "progressToken", "requestId", "level", "ref", "argument", "context", "task"}
+    | {"notifications"}
 )
 _META: Final = frozenset({VERSION_KEY, CLIENT_KEY, CAPABILITIES_KEY, META + "logLevel", "progressToken"})
 _FOLDED: Final = {keys: frozenset(key.casefold() for key in keys) for keys in (_ENVELOPE, _PARAMS, _META)}
@@ -92,8 +93,8 @@ _CLIENT = msgspec.json.Decoder(ClientInfo)
 class Envelope(msgspec.Struct, gc=False):
     """One message. `id` is its raw JSON, None for a notification. `method` is empty for a response.
 
-    `target` is what `params` names (tool, prompt, resource, task). `version`: the protocol version of `_meta`, or of an
-    initialize request's params.
+    `target` is what `params` names (tool, prompt, resource, task), `arguments` their raw JSON. `version`: the protocol
+    version of `_meta`, or of an initialize request's params.
     """
 
     method: str = ""
@@ -102,6 +103,7 @@ class Envelope(msgspec.Struct, gc=False):
     version: str | None = None
     meta: Mapping[str, msgspec.Raw] | None = None
     client: str = ""
+    arguments: msgspec.Raw | None = None
 
     @property
     def is_request(self) -> bool:
@@ -149,7 +151,7 @@ def _parse_usual(body: bytes, max_depth: int) -> Envelope | None:
         return None
     if body.count(b"{") + body.count(b"[") > max_depth:
         check_depth(body, max_depth)
-    envelope = Envelope(request.method, raw_id)
+    envelope = Envelope(request.method, raw_id, arguments=params.arguments if arguments else None)
     field = method_named(request.method).target
     if field is not None:
         envelope.target = (params.name if field == "name" else params.uri if field == "uri" else "") or None
@@ -200,6 +202,7 @@ def _read_params(envelope: Envelope, params: dict[str, msgspec.Raw]) -> None:
     field = method_named(envelope.method).target
     if field is not None and (named := params.get(field)) is not None:
         envelope.target = _text(named)
+    envelope.arguments = params.get("arguments")
     meta = params.get("_meta")
     if meta is not None:
         _read_meta(envelope, meta)
@@ -249,6 +252,11 @@ def _members(raw: bytes | msgspec.Raw, known: frozenset[str]) -> dict[str, msgsp
     return members
 
 
+def members_of(raw: bytes | msgspec.Raw, known: frozenset[str]) -> dict[str, msgspec.Raw]:
+    """The members of an object, each exactly once; none differs from one in `known` only in case. Raises Refusal."""
+    return _members(raw, known)
+
+
 def _unreadable(error: Exception) -> Refusal:
     if isinstance(error, RecursionError):
         return refuse("JSON nested too deeply")
@@ -277,7 +285,8 @@ def _check_case(members: dict[str, msgspec.Raw], known: frozenset[str]) -> None:
     folded = {key.casefold() for key in members}
     if len(folded) != len(members):
         raise refuse("two members differ only in case")
-    lookalikes = [key for key in members if key not in known and key.casefold() in _FOLDED[known]]
+    known_folded = _FOLDED.get(known) or {key.casefold() for key in known}
+    lookalikes = [key for key in members if key not in known and key.casefold() in known_folded]
     if lookalikes:
         raise refuse(f"the member {lookalikes[0][:64]!r} differs from a known one only in case")
 

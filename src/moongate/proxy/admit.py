@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from copy import copy
 
-from moongate.audit.record import facts
+from moongate.audit.record import arguments, facts
 from moongate.errors import FailureClass, Refusal
 from moongate.model.exchange import Exchange
 from moongate.policies.base import Verdict
@@ -117,6 +117,8 @@ def let_in(
     _check_door(door, request)
     _check_single(request)
     admission.door, admission.query = door, request.query
+    if route.access is not None:
+        admission.caller = route.access.caller(exchange)
     if door is Door.MESSAGES:
         admission.address = address = addresses.open(request.query, route.route.key, exchange)
         admission.until = min(admission.until, address.expires)
@@ -159,6 +161,8 @@ def note(call: Call, message: Envelope | list[Envelope]) -> None:
     call.message = message
     exchange.rpc_method = message.method
     exchange.rpc_target = message.target or ""
+    if message.arguments is not None:
+        exchange.arguments = arguments(message.arguments, whole=call.admission.plan.snapshot.audit.arguments)
     if message.id is not None and message.method:
         call.expects = True
         exchange.rpc_id = message.id

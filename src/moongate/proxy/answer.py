@@ -12,7 +12,10 @@ from functools import partial
 
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
 from moongate.protocol.jsonrpc import is_json, read_answer, read_answers
+from moongate.protocol.listing import names_lists
+from moongate.proxy.access import MAX_LIST, TOO_LONG, cut_for, hides, look_through, watched
 from moongate.proxy.call import Call
+from moongate.proxy.forward import JSON, media_type
 from moongate.proxy.reply import own_answer
 from moongate.upstreams.base import Reply
 from moongate.wire.codings import IDENTITY, Coding, coding_of
@@ -103,9 +106,11 @@ def whole_answer(call: Call, reply: Reply, head: ResponseHead) -> Callable[[], N
         body = reply.take()
         if call.expects:
             _check(call, body)
+        if call.admission.caller is not None and body and (cut := cut_for(call, body)) is not None:
+            body = cut(body)
     elif passed.events and call.expects:
         body = reply.take()
-        if not _check_events(call, body):
+        if call.cut is not None or (watched(call) and names_lists(body)) or not _check_events(call, body):
             call.taken = body
             return None
     else:
@@ -142,12 +147,17 @@ async def relay_body(call: Call, reply: Reply, head: ResponseHead) -> None:
     A short one is held until it is whole: then it can be judged. A long one must at least begin like JSON.
     """
     body = pieces(call, reply, head)
-    first, whole = await body.collect(MAX_ERROR_BODY if call.initializing else SMALL)
+    limit = MAX_LIST if call.cut is not None else MAX_ERROR_BODY if call.initializing else SMALL
+    first, whole = await body.collect(limit)
     if whole:
         if call.expects:
             _check(call, first)
+        if first and (call.expects or media_type(head.fields) == JSON):
+            first = await look_through(call, first)
         reply.release()
         _answer_whole(call, head, first)
+    elif hides(call, first):
+        raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, TOO_LONG)
     elif call.expects and (first.lstrip(_BLANK)[:1] not in (b"{", b"[") or call.initializing):
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "a long answer that is not JSON")
     else:
@@ -212,6 +222,8 @@ async def relay_failure(call: Call, reply: Reply, head: ResponseHead) -> None:
     except UpstreamError:
         body, whole = b"", False  # the status alone is the message
     answer = read_answer(body) if whole else None
+    if answer is not None:
+        body = await look_through(call, body)
     if whole:
         reply.release()
     else:

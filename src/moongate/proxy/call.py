@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
-from moongate.audit.record import encode
+from moongate.audit.record import arguments, encode
 from moongate.errors import FailureClass
 from moongate.model.exchange import Exchange
+from moongate.policies.acl import Caller
 from moongate.protocol.jsonrpc import (
     Answer,
     Envelope,
@@ -33,11 +35,12 @@ class Admission:
 
     `facts` is an exchange as it stood then, to be copied, `record` what its records have in common; `lines` are the
     header lines that go to the backend. `modern`: the version header says so. `query` is the request's, `address` what
-    was sealed in the message address of HTTP+SSE.
+    was sealed in the message address of HTTP+SSE. `caller` is whom access rules judge, where there are any.
     """
 
     __slots__ = (
         "address",
+        "caller",
         "door",
         "facts",
         "lines",
@@ -64,6 +67,7 @@ class Admission:
         self.door = Door.STREAM
         self.query: str | None = None
         self.address: Address | None = None
+        self.caller: Caller | None = None
 
 
 class Passed(NamedTuple):
@@ -78,7 +82,8 @@ class Call:
     """One request after its admission. `expects`: an answer is due. `batch`: the elements of an array.
 
     `taken`: what was read of the answer already by somebody who then could not use it. `timer`: what ends a request
-    that has a limit as a whole. To an upstream it is a `base.Request`.
+    that has a limit as a whole. `cut`: takes out of an answer what access rules hide (None: nothing). To an upstream it
+    is a `base.Request`.
     """
 
     __slots__ = (
@@ -86,6 +91,7 @@ class Call:
         "batch",
         "body",
         "connection",
+        "cut",
         "exchange",
         "expects",
         "message",
@@ -105,6 +111,7 @@ class Call:
         self.batch: tuple[Envelope, ...] = ()
         self.body: bytes | None = None
         self.taken = b""
+        self.cut: Callable[[bytes], bytes] | None = None
         self.timer: asyncio.Timeout | None = None
         self.turned = False
 
@@ -218,11 +225,16 @@ class Call:
             exchange.fail(FailureClass.CLIENT_CLOSED, "the client went away before its answer")
         exchange.recorded = True
         now = time.perf_counter()
+        count = self.admission.plan.count
         if not self.batch:
+            count(exchange, now, phase)
             return encode(exchange, now, phase, self.admission.record)
         lines = []
+        whole = self.admission.plan.snapshot.audit.arguments
         for element in self.batch:
             exchange.rpc_method, exchange.rpc_target = element.method, element.target or ""
+            exchange.arguments = arguments(element.arguments, whole=whole)
+            count(exchange, now, phase)
             lines.append(encode(exchange, now, phase, self.admission.record))
         return b"".join(lines)
 

@@ -129,10 +129,7 @@ class ResponseHeaders:
     def __init__(
         self, target: Target | Command, modifiers: tuple[HeaderModifier, ...], secrets: frozenset[str]
     ) -> None:
-        patterns = [re.escape(text.encode()) for text in secrets if text]
-        if isinstance(target, Target):
-            patterns += _address_patterns(target)
-        self._hidden = re.compile(b"|".join(patterns) if patterns else b"(?!)", re.IGNORECASE)
+        self._hidden = _what_is_hidden(target if isinstance(target, Target) else None, secrets)
         self._removed: frozenset[bytes] = frozenset()
         self._added = b""
         self._known: dict[tuple[bytes, bytes], bytes] = {}
@@ -175,6 +172,15 @@ class ResponseHeaders:
     def tells(self, value: bytes) -> bool:
         """Whether a text holds the backend's address or a credential that it was sent."""
         return self._hidden.search(value) is not None
+
+
+@lru_cache(maxsize=4096)
+def _what_is_hidden(target: Target | None, secrets: frozenset[str]) -> re.Pattern[bytes]:
+    """Remembered over reloads, which otherwise hold up calls when there are many routes."""
+    patterns = [re.escape(text.encode()) for text in secrets if text]
+    if target is not None:
+        patterns += _address_patterns(target)
+    return re.compile(b"|".join(patterns) if patterns else b"(?!)", re.IGNORECASE)
 
 
 def _address_patterns(target: Target) -> list[bytes]:

@@ -16,20 +16,20 @@ from copy import copy
 from functools import partial
 
 from moongate.audit.record import encode
-from moongate.audit.redact import RedactingFormatter
 from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
 from moongate.model.exchange import Exchange
 from moongate.model.snapshot import Target
 from moongate.policies.base import HeadAnswer, Verdict
 from moongate.policies.cors import judge_public
-from moongate.policies.rate import RateLimit
 from moongate.protocol.jsonrpc import parse
+from moongate.proxy.access import cutter, judge
 from moongate.proxy.admit import WELL_KNOWN, admit, known, let_pass, match, note, refused, see_through
 from moongate.proxy.answer import relay_body, relay_failure, whole_answer
 from moongate.proxy.call import Admission, Call
 from moongate.proxy.forward import EVENT_STREAM, JSON, media_type
 from moongate.proxy.limits import answer_refused, within
 from moongate.proxy.match import Door
+from moongate.proxy.open_streams import OpenStreams
 from moongate.proxy.plan import Plan, RoutePlan
 from moongate.proxy.reply import own_answer
 from moongate.proxy.sse import SseDoors
@@ -44,6 +44,8 @@ log = logging.getLogger("moongate")
 # Judging a larger body would hold up everybody else's requests.
 _INLINE_JUDGING = 1024 * 1024
 
+_UNRECORDED = "the audit journal cannot be written, and audit.mode is strict; free its disk, or set audit.mode: normal"
+
 
 class DataPlane:
     """Carries requests by the plan in force. `plan` is replaced by one assignment."""
@@ -51,6 +53,9 @@ class DataPlane:
     def __init__(self, plan: Plan, deadlines: Deadlines, doors: SseDoors) -> None:
         self.plan = plan
         self.doors = doors
+        self.streams = OpenStreams()
+        # Whether records cannot be kept now; runtime joins it with the journal.
+        self.unrecorded: Callable[[], bool] = bool
         self._deadlines = deadlines
         self._ids = map(f"{secrets.token_hex(6)}{{:08x}}".format, itertools.count(1))
 
@@ -86,7 +91,8 @@ class DataPlane:
                 let_pass(exchange, limit.judge(exchange))
             route = admission.route
             call = Call(connection, exchange, admission)
-            await (within(call, self._forward(call)) if route.bounded else self._forward(call))
+            forwarding = self._listen(call) if exchange.method == "GET" else self._forward(call)
+            await (within(call, forwarding) if route.bounded else forwarding)
         except ClientClosed:
             self._gone(exchange)
         except MalformedMessage as error:
@@ -143,6 +149,13 @@ class DataPlane:
         framed = connection.frame(answer.status, own, len(answer.body))
         self._record(exchange, partial(connection.answer, framed, answer.body))
 
+    async def _listen(self, call: Call) -> None:
+        self.streams.add(call)
+        try:
+            await self._forward(call)
+        finally:
+            self.streams.remove(call)
+
     async def _forward(self, call: Call) -> None:
         admission, connection, method = call.admission, call.connection, call.exchange.method
         if method == "POST":
@@ -155,9 +168,17 @@ class DataPlane:
             depth = admission.plan.snapshot.limits.json_depth
             big = len(body) > _INLINE_JUDGING
             note(call, await asyncio.to_thread(parse, body, depth) if big else parse(body, depth))
+        if admission.plan.snapshot.audit.strict and self.unrecorded():
+            raise Refusal(FailureClass.INTERNAL, _UNRECORDED, status=503, text="Calls cannot be recorded now")
+        if admission.caller is not None:
+            if method == "POST" and self._refused(call, judge(call, admission.caller)):
+                return
+            call.cut = cutter(call, admission.caller)
         counters = admission.route.message_limit
-        if counters is not None and self._limited(call, counters):
-            return
+        if counters is not None:
+            counted = counters.judge_messages(call.exchange, max(1, len(call.batch)))
+            if self._refused(call, counted):
+                return
         if call.timer is not None:
             call.turn_to_backend(call.timer)
         if admission.door is not Door.STREAM:
@@ -191,12 +212,8 @@ class DataPlane:
             reply.cancel()
             raise
 
-    def _limited(self, call: Call, limit: RateLimit) -> bool:
-        """Count a call, or the elements of an array. True if it was too many, and was told so in its answer.
-
-        Raises Refusal, if it has to be told by the status.
-        """
-        verdict = limit.judge_messages(call.exchange, max(1, len(call.batch)))
+    def _refused(self, call: Call, verdict: Verdict) -> bool:
+        """Whether a call was refused, and told so in its answer. Raises Refusal, if it has to be told by the status."""
         if verdict.refusal is None:
             return False
         refusal = refused(call.exchange, verdict, verdict.refusal)
@@ -238,7 +255,11 @@ class DataPlane:
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, f"the backend answered {head.status}")
         elif media == EVENT_STREAM:
             call.unbind()
-            await EventRelay(call, reply, head, self._deadlines).run()
+            self.streams.add(call)
+            try:
+                await EventRelay(call, reply, head, self._deadlines).run()
+            finally:
+                self.streams.remove(call)
         elif call.expects and media != JSON:
             detail = f"the backend answered {head.status} with neither JSON nor an event stream"
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, detail)
@@ -280,10 +301,9 @@ class DataPlane:
 
     def _record(self, exchange: Exchange, then: Callable[[], None]) -> None:
         exchange.recorded = True
-        if exchange.failure is not None:  # what clients say in vain may be a secret in the wrong place
-            clean = RedactingFormatter.redactor.clean
-            exchange.path, exchange.detail = clean(exchange.path), clean(exchange.detail)
-        self.plan.commit(encode(exchange, time.perf_counter()), then)
+        now = time.perf_counter()
+        self.plan.count(exchange, now, "")
+        self.plan.commit(encode(exchange, now), then)
 
 
 def _well_formed(request: RequestHead | MalformedMessage) -> RequestHead:

@@ -5,13 +5,15 @@ force.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from moongate.model.exchange import Exchange
 from moongate.model.snapshot import Listener, Route, Snapshot
+from moongate.policies.acl import Access
 from moongate.policies.authn import Tokens
 from moongate.policies.base import HeadPolicy
 from moongate.policies.headers import HeaderModifier
-from moongate.policies.pipeline import head_policies, rate_limit
+from moongate.policies.pipeline import access_rules, head_policies, rate_limit
 from moongate.policies.rate import RateLimit
 from moongate.policies.trust import Trust
 from moongate.proxy.forward import RequestHeaders, ResponseHeaders
@@ -21,13 +23,22 @@ from moongate.upstreams.base import Upstream
 
 # Takes a record, and what is to happen once it is written.
 Commit = Callable[[bytes, Callable[[], None]], None]
+# Counts a record that is made of an exchange at a moment, in a phase (of streams: open, close).
+Count = Callable[[Exchange, float, str], None]
 # Makes the upstream of a route; the bytes are the header lines that every request to it carries.
 UpstreamFactory = Callable[[Route, bytes], Upstream]
 
 
+def _not_counted(_exchange: Exchange, _now: float, _phase: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class RoutePlan:
-    """One route, ready. Of its limits `source_limit` needs only the head; `bounded`: a whole request has a limit."""
+    """One route, ready. Of its limits `source_limit` needs only the head; `bounded`: a whole request has a limit.
+
+    `access` None: no rules.
+    """
 
     route: Route
     policies: tuple[HeadPolicy, ...]
@@ -37,11 +48,15 @@ class RoutePlan:
     source_limit: RateLimit | None = None
     message_limit: RateLimit | None = None
     bounded: bool = False
+    access: Access | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything one request needs; `binds` is by configured port, `commit` the journal's. `trust` None: of nobody."""
+    """Everything one request needs; `binds` is by configured port, `commit` the journal's. `trust` None: of nobody.
+
+    `routes` are all by key (one may stand under several hostnames).
+    """
 
     snapshot: Snapshot
     sessions: Sessions
@@ -49,19 +64,25 @@ class Plan:
     binds: dict[int, Hosts[Router[RoutePlan]]]
     upstreams: tuple[Upstream, ...]
     trust: Trust | None = None
+    routes: dict[str, tuple[RoutePlan, ...]] = field(default_factory=dict)
+    count: Count = _not_counted
 
     def close(self, kept: tuple[Upstream, ...] = ()) -> None:
         """Let its upstreams go, but those in `kept`; requests in flight keep their connections until they are done."""
+        keep = set(map(id, kept))
         for upstream in self.upstreams:
-            if not any(upstream is other for other in kept):
+            if id(upstream) not in keep:
                 upstream.close()
 
 
-def build_plan(snapshot: Snapshot, connect: UpstreamFactory, sessions: Sessions, commit: Commit) -> Plan:
+def build_plan(
+    snapshot: Snapshot, connect: UpstreamFactory, sessions: Sessions, commit: Commit, count: Count = _not_counted
+) -> Plan:
     """Compile. Raises StartError (what `connect` raises: certificates, proxies)."""
     tokens = Tokens(snapshot.tokens)
     upstreams: list[Upstream] = []
     limits: dict[str, RateLimit | None] = {}
+    rules: dict[str, Access | None] = {}
 
     def ready(listener: Listener, route: Route) -> RoutePlan:
         modifiers = [policy for policy in route.policies if isinstance(policy, HeaderModifier)]
@@ -72,27 +93,32 @@ def build_plan(snapshot: Snapshot, connect: UpstreamFactory, sessions: Sessions,
         upstreams.append(upstream)
         if route.key not in limits:  # one route may stand under several hostnames
             limits[route.key] = rate_limit(route)
+            rules[route.key] = access_rules(route)
         limit = limits[route.key]
         by_source = limit is not None and limit.by_source
         timeouts = route.target.timeouts
         return RoutePlan(
             route,
-            head_policies(snapshot, tokens, listener, route, limit),
+            head_policies(snapshot, tokens, listener, route, limit, rules[route.key]),
             upstream,
             request_headers,
             ResponseHeaders(route.target, responses, route.secrets),
             source_limit=limit if by_source else None,
             message_limit=None if by_source else limit,
             bounded=timeouts.total is not None or timeouts.request is not None,
+            access=rules[route.key],
         )
 
     binds: dict[int, Hosts[Router[RoutePlan]]] = {}
+    routes: dict[str, tuple[RoutePlan, ...]] = {}
     for bind in snapshot.binds:
         listeners: list[tuple[str | None, Router[RoutePlan]]] = []
         for listener in bind.listeners:
             plans = [(route, ready(listener, route)) for route in listener.routes]
+            for route, plan in plans:
+                routes[route.key] = (*routes.get(route.key, ()), plan)
             router = Router([(match, plan) for route, plan in plans for match in route.matches])
             listeners.append((listener.hostname, router))
         binds[bind.port] = Hosts(listeners)
     trust = Trust(snapshot.trusted_proxies) if snapshot.trusted_proxies else None
-    return Plan(snapshot, sessions, commit, binds, tuple(upstreams), trust)
+    return Plan(snapshot, sessions, commit, binds, tuple(upstreams), trust, routes, count)

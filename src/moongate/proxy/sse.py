@@ -128,6 +128,11 @@ class SseDoors:
         """How many are open."""
         return len(self._streams)
 
+    @property
+    def counts(self) -> Counter[str]:
+        """How many are open, by the instance's name."""
+        return Counter(session.call.route.route.name for session in self._streams.values())
+
     async def forward(self, call: Call) -> None:
         """Answer a judged request. Raises Refusal, UpstreamError, ClientClosed."""
         if call.exchange.method == "GET":

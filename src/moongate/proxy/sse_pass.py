@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
-from moongate.protocol.jsonrpc import Answer, looks_like_answer, read_answer, read_answers
+from moongate.protocol.jsonrpc import Answer, is_json, looks_like_answer, read_answer, read_answers
+from moongate.proxy.access import TOO_LONG, look_through
 from moongate.proxy.answer import pieces, relay_failure, upstream_coding
 from moongate.proxy.call import Call
 from moongate.proxy.sse_session import DoorSession
@@ -19,7 +20,7 @@ from moongate.upstreams.base import Reply
 from moongate.upstreams.http import HttpUpstream
 from moongate.upstreams.sse import Plain, check_stream, endpoint_path, follow
 from moongate.wire.codings import Coding
-from moongate.wire.events import HOLD_BYTES, Splitter, encode_event, parse_event
+from moongate.wire.events import HOLD_BYTES, Splitter, encode_event, parse_event, with_data
 from moongate.wire.messages import MalformedMessage, ResponseHead
 
 MAX_ANSWER = 64 * 1024 * 1024
@@ -42,7 +43,7 @@ class Passage:
         self._call = session.call
         self._http = http
         self._address = address
-        self._splitter = Splitter()
+        self._splitter = Splitter() if self._call.cut is None else Splitter(MAX_ANSWER)
         self._opened = ""
         self._held: list[bytes] = []
         self._first = b""
@@ -114,7 +115,8 @@ class Passage:
                 if session.partial:
                     await self._rest(block)
                 elif session.begun:
-                    out.append(self._event(block, answers))
+                    if shown := await self._event(block, answers):
+                        out.append(shown)
                 else:
                     await self._begin(block, head)
         finally:  # what came before an event that cannot pass
@@ -126,6 +128,8 @@ class Passage:
             if self._splitter.held + sum(map(len, self._held)) > HOLD_BYTES:
                 raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "too much before the endpoint event")
         elif overflow := self._splitter.overflow():
+            if self._session.cut is not None:
+                raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, TOO_LONG)
             if not session.partial:
                 session.partial = True
                 self._first = overflow[:_WINDOW]
@@ -158,13 +162,19 @@ class Passage:
     def _endpoint(self, data: bytes) -> bytes:
         return encode_event(self._address(endpoint_path(self._http.target, self._opened, data)), b"endpoint")
 
-    def _event(self, block: bytes, answers: list[tuple[Answer, int]]) -> bytes:
+    async def _event(self, block: bytes, answers: list[tuple[Answer, int]]) -> bytes:
         """What goes on of an event; responses in it are added to `answers`."""
         event = parse_event(block)
         if event.name == b"endpoint":
             return self._endpoint(event.data or b"")
-        if event.data and self._session.waiting:
-            answers += [(answer, len(block)) for answer in read_answers(event.data)]
+        cuts = self._session.cut is not None
+        if event.data and (self._session.waiting or cuts):
+            found = read_answers(event.data)
+            if cuts and not found and not is_json(event.data):
+                raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "an event that is not JSON")
+            if cuts and found and (data := await self._session.shown(event.data, found)) != event.data:
+                block = with_data(block, data) if data else b""
+            answers += [(answer, len(block)) for answer in found]
         return block
 
     async def _rest(self, block: bytes) -> None:
@@ -235,6 +245,8 @@ async def _pass_reply(call: Call, reply: Reply, head: ResponseHead, session: Doo
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "an answer to a message that is too long")
     reply.release()
     answer = read_answer(body) if call.expects and body else None
+    if answer is not None:
+        body = await look_through(call, body)
     if answer is not None and answer.method is None and not exchange.recorded:
         call.inspect(answer)
         if session is not None:

@@ -7,6 +7,7 @@ that answers it leaves; if the stream ends first, the record says so.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from functools import partial
 
@@ -15,10 +16,14 @@ import msgspec
 from moongate.audit.record import encode
 from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
 from moongate.protocol.jsonrpc import Answer, read_answers
+from moongate.protocol.listing import LISTED_BY, may_list
+from moongate.proxy.access import cut_off, cutter_of
 from moongate.proxy.call import Call
 from moongate.proxy.reply import failure_body
 from moongate.wire.deadlines import NEVER, Deadlines
 from moongate.wire.events import COMMENT, encode_event
+
+log = logging.getLogger("moongate")
 
 # Where the route names no interval: proxies on the way often cut what is silent for 30 s.
 KEEPALIVE_SECONDS = 15.0
@@ -49,7 +54,8 @@ def id_key(raw: bytes | msgspec.Raw) -> Key | None:
 class DoorSession:
     """An open stream towards a client. `call` is its GET; `name` finds it.
 
-    `revision` and `client` are what initialize brought, for the records of later calls.
+    `revision` and `client` are what initialize brought, for the records of later calls. `cut`: takes out of answers
+    what access rules hide (None: nothing).
     """
 
     def __init__(self, call: Call, name: str, deadlines: Deadlines) -> None:
@@ -65,6 +71,7 @@ class DoorSession:
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._interval = call.route.route.keepalive or KEEPALIVE_SECONDS
+        self.cut = call.cut
         self._pending: dict[Key, Call] = {}
         self._messages = 0
         self._bytes = 0
@@ -93,9 +100,39 @@ class DoorSession:
 
     async def deliver(self, message: bytes) -> None:
         """One JSON-RPC message, as an event. Raises ClientClosed."""
-        if self._pending and (answers := read_answers(message)):
+        if (self._pending or self.cut is not None) and (answers := read_answers(message)):
+            message = await self.shown(message, answers)
             await self.settle([(answer, len(message)) for answer in answers])
-        await self.send(encode_event(message))
+        if message:
+            await self.send(encode_event(message))
+
+    async def shown(self, message: bytes, answers: list[Answer]) -> bytes:
+        """What the client may see of a message that holds these answers: an error in place of a list that cannot be
+        cut, nothing if nobody waits for it.
+        """
+        cut = self.cut
+        if cut is None or (all(self._answers_no_list(answer) for answer in answers) and not may_list(message)):
+            return message
+        try:
+            return await cut_off(cut, message)
+        except UpstreamError as error:
+            log.warning("%s: %s", self.call.exchange.route, error.detail)
+            errors = [failed for answer in answers if (failed := self._failed(answer, error))]
+            return b"[%b]" % b",".join(errors) if len(errors) > 1 else b"".join(errors)
+
+    def _failed(self, answer: Answer, error: UpstreamError) -> bytes:
+        key = id_key(answer.id)
+        call = None if key is None else self._pending.get(key)
+        if call is None:
+            return b""
+        call.exchange.fail(error.failure, error.detail)
+        return failure_body(call.exchange, error.failure)
+
+    def _answers_no_list(self, answer: Answer) -> bool:
+        """Whether it is known which call it answers, and that it lists nothing. An id may be used twice, though."""
+        key = id_key(answer.id)
+        call = None if key is None else self._pending.get(key)
+        return call is not None and call.message is not None and call.message.method not in LISTED_BY
 
     def _moved(self) -> None:
         self.deadline = self._loop.time() + self._interval
@@ -140,6 +177,8 @@ class DoorSession:
         exchange.revision = exchange.revision or self.revision
         exchange.client = exchange.client or self.client
         key = None if exchange.rpc_id is None else id_key(exchange.rpc_id)
+        caller = call.admission.caller
+        self.cut = None if caller is None else cutter_of(call, caller)  # the newest rules hold
         if key is None or self.closed:
             return
         before = self._pending.get(key)
@@ -235,7 +274,9 @@ class DoorSession:
         exchange.recorded = True
         exchange.status = exchange.status or 202
         exchange.bytes_out += size
-        return encode(exchange, time.perf_counter(), "", call.admission.record)
+        now = time.perf_counter()
+        call.admission.plan.count(exchange, now, "")
+        return encode(exchange, now, "", call.admission.record)
 
     def _commit(self, call: Call) -> None:
         self.drop(call)

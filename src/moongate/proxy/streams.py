@@ -12,13 +12,14 @@ from functools import partial
 
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
 from moongate.protocol.jsonrpc import looks_like_answer, read_answers
+from moongate.proxy.access import MAX_LIST, TOO_LONG, hides, look_through
 from moongate.proxy.answer import MAX_ERROR_BODY, drain, upstream_coding
 from moongate.proxy.call import Call
 from moongate.proxy.reply import failure_body
 from moongate.upstreams.base import Reply
 from moongate.wire.codings import Coding
 from moongate.wire.deadlines import NEVER, Deadlines
-from moongate.wire.events import COMMENT, Splitter, encode_event, parse_event
+from moongate.wire.events import COMMENT, Splitter, encode_event, parse_event, with_data
 from moongate.wire.messages import MalformedMessage, ResponseHead
 
 _WINDOW = 2048
@@ -59,7 +60,7 @@ class EventRelay:
         self._call = call
         self._reply = reply
         self._head = head
-        self._splitter = Splitter()
+        self._splitter = Splitter() if call.cut is None else Splitter(MAX_LIST)
         self._begun = False
         self._started = not call.expects
         self._answered = False
@@ -125,6 +126,8 @@ class EventRelay:
         for block in self._splitter.feed(data):
             await self._event(block)
         if overflow := self._splitter.overflow():
+            if not self._partial and hides(self._call, overflow):
+                raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, TOO_LONG)
             if not self._partial:
                 self._partial = overflow[:_WINDOW]
             self._started = True
@@ -143,6 +146,9 @@ class EventRelay:
             return
         event = parse_event(block)
         self._started = self._started or event.fields
+        if event.data and call.admission.caller is not None:
+            data = await look_through(call, event.data)
+            block = block if data == event.data else with_data(block, data)
         if event.id and not self._resumable:
             self._resume_elsewhere()
         if call.expects and not self._answered and event.data:

@@ -99,6 +99,21 @@ def parse_event(block: bytes) -> Event:
     return Event(b"\n".join(data) if data else None, name, event_id, fields)
 
 
+def with_data(block: bytes, data: bytes) -> bytes:
+    """The same event with other data, which must be free of CR (JSON can be made so); all other lines stay."""
+    kept: list[bytes] = []
+    at = None
+    for line in block.splitlines(keepends=True):
+        key = line.removeprefix(b"\xef\xbb\xbf").partition(b":")[0].rstrip(b"\r\n")
+        if key != b"data":
+            kept.append(line)
+        elif at is None:
+            at = len(kept)
+            end = line[len(line.rstrip(b"\r\n")) :]
+            kept += [b"data: " + part + end for part in data.split(b"\n")]
+    return b"".join(kept)
+
+
 def encode_event(data: bytes, name: bytes = b"message") -> bytes:
     """One event with `data`, which must be free of CR (JSON is)."""
     lines = [b"event: ", name, b"\n"]

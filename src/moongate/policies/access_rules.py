@@ -1,0 +1,200 @@
+"""Access rules as they are configured, and what they see of a call: its caller, what it asks for, its facts."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from moongate.model.exchange import Exchange
+from moongate.model.principal import Principal
+from moongate.model.snapshot import PolicyConfig
+from moongate.policies.cel import CHANGING, Condition, ConditionConfig, Prepared, read_arguments
+from moongate.protocol.asks import METHOD, RESOURCE, USES, Ask, canonical
+
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"})
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRuleConfig(PolicyConfig):
+    """One rule. `patterns` are pairs of kind and glob, empty for everything. Without users and groups: about everybody;
+    with them: any of these users, and members of any of these groups. `sources` are networks. `setting`: where it
+    stands.
+    """
+
+    allow: bool
+    patterns: tuple[tuple[str, str], ...] = ()
+    users: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    sources: tuple[str, ...] = ()
+    when: ConditionConfig | None = None
+    setting: str = "access.rules[0]"
+
+    @property
+    def words(self) -> str:
+        """What it says, without its condition, which may hold what came from the environment."""
+        what = " ".join(f"{kind}:{glob}" for kind, glob in self.patterns) or "everything"
+        who = [*sorted(self.users), *(f"group {group}" for group in sorted(self.groups))]
+        words = [
+            "allow" if self.allow else "deny",
+            what,
+            f"to {', '.join(who) or 'everybody'}",
+            f"from {', '.join(self.sources) or 'everywhere'}",
+        ]
+        return " ".join(words)
+
+    def __str__(self) -> str:
+        return self.words + ("" if self.when is None else f" when {self.when.source}")
+
+
+@dataclass(frozen=True, slots=True)
+class AccessConfig(PolicyConfig):
+    """One set of rules. `shadow`: it only records what it would have denied."""
+
+    rules: tuple[AccessRuleConfig, ...]
+    shadow: bool = False
+    setting: str = "access"
+
+
+class Glob:
+    """A pattern in which `*` stands for any text, slashes and colons included. Takes linear time."""
+
+    def __init__(self, pattern: str) -> None:
+        self._first, *self._more = pattern.split("*")
+
+    def matches(self, name: str) -> bool:
+        """Whether it stands for the whole name."""
+        if not self._more:
+            return name == self._first
+        *middle, last = self._more
+        at, end = len(self._first), len(name) - len(last)
+        if end < at or not name.startswith(self._first) or not name.endswith(last):
+            return False
+        for part in middle:
+            found = name.find(part, at, end)
+            if found < 0:
+                return False
+            at = found + len(part)
+        return True
+
+
+class Rule:
+    """One rule, ready."""
+
+    def __init__(self, config: AccessRuleConfig) -> None:
+        self.config = config
+        self.setting = config.setting
+        self.everything = not config.patterns
+        self.condition = None if config.when is None else Condition(config.when)
+        self._networks = [ipaddress.ip_network(network) for network in config.sources]
+        self._globs: dict[str, list[Glob]] = {}
+        for kind, pattern in config.patterns:
+            forms = {pattern, canonical(pattern)} if kind == RESOURCE else {pattern}
+            self._globs.setdefault(kind, []).extend(map(Glob, forms))
+
+    def concerns(self, principal: Principal, source: str) -> bool:
+        """Whether it is about a caller. An address that cannot be read is in every denied network, and in no other."""
+        config = self.config
+        if (config.users or config.groups) and (
+            principal.name not in config.users and principal.groups.isdisjoint(config.groups)
+        ):
+            return False
+        if not self._networks:
+            return True
+        try:
+            address = ipaddress.ip_address(source.partition("%")[0])
+        except ValueError:
+            return not config.allow
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self._networks)
+
+    def matches(self, ask: Ask) -> bool:
+        """Whether it is about what is asked for."""
+        if self.everything:
+            return True
+        if any(glob.matches(ask.method) for glob in self._globs.get(METHOD, ())):
+            return True
+        return bool(ask.kind) and any(glob.matches(ask.name) for glob in self._globs.get(ask.kind, ()))
+
+
+class Facts:
+    """What conditions see of one call; each value is made when the first condition reads it."""
+
+    __slots__ = ("_arguments", "_exchange", "_found", "_instance", "_made", "_principal", "_read", "_source")
+
+    def __init__(
+        self,
+        instance: str,
+        caller: tuple[Principal, str],
+        exchange: Exchange | None = None,
+        arguments: msgspec.Raw | bytes | None = None,
+    ) -> None:
+        self._instance = instance
+        self._principal, self._source = caller
+        self._exchange = exchange
+        self._arguments = arguments
+        self._made: dict[str, object] = {}
+        self._read = False
+        self._found: dict[str, object] | None = None
+
+    @property
+    def arguments(self) -> dict[str, object] | None:
+        """Those of the call; None: no condition may judge them."""
+        if not self._read:
+            self._read = True
+            self._found = None if self._arguments is None else read_arguments(bytes(self._arguments))
+        return self._found
+
+    def prepared(self, conditions: tuple[Condition, ...], ask: Ask) -> Prepared:
+        """Conditions with all they read of what does not change from call to call."""
+        lasting = frozenset(name for condition in conditions for name in condition.reads) - CHANGING
+        return Prepared(conditions, {name: self._value(name, ask) for name in lasting})
+
+    def holds_always(self, condition: Condition, ask: Ask) -> bool | None:
+        """Whether it holds whatever arguments, headers and time are; None: it depends on them."""
+        lasting = condition.reads - CHANGING
+        return condition.holds_always({name: self._value(name, ask) for name in lasting})
+
+    def holds(self, condition: Condition, ask: Ask) -> bool | None:
+        """None: it cannot be evaluated."""
+        values: dict[str, object] = {}
+        for name in condition.reads:
+            value = self._value(name, ask)
+            if value is None:
+                return None
+            values[name] = value
+        return condition.holds(values)
+
+    def _value(self, name: str, ask: Ask) -> object:
+        if name == "method":
+            return ask.method
+        if name in USES:
+            return ask.name if ask.kind == name else ""
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str) -> object:
+        principal = self._principal
+        if name == "principal":
+            return {"name": principal.name, "groups": sorted(principal.groups), "token": principal.token or ""}
+        if name == "source":
+            return self._source
+        if name == "instance":
+            return self._instance
+        if name == "now":
+            return datetime.now(UTC)
+        if name == "headers":
+            return None if self._exchange is None else _headers(self._exchange)
+        return self.arguments
+
+
+def _headers(exchange: Exchange) -> dict[str, str]:
+    """Names in lower case; lines of one name are joined (RFC 9110 section 5.3). Credentials are left out."""
+    found = {name.decode("latin-1"): value.decode("latin-1") for name, value in exchange.fields.items()}
+    for name, value in exchange.more:
+        key = name.decode("latin-1")
+        found[key] = f"{found[key]}, {value.decode('latin-1')}" if key in found else value.decode("latin-1")
+    return {name: value for name, value in found.items() if name not in _CREDENTIALS}
