@@ -93,6 +93,9 @@ def measure(stage: Stage, chosen: plan.Plan, found: outcome.Outcome, console: Co
     with contextlib.ExitStack() as stack:
         gateway = _start(stage.setup, "relay", stage.setup.relay(), stack)
         found.relay = relay.measure(gateway.lane(outcome.MOONGATE), stage.setup.streams, chosen)
+    console.print("policies ...")
+    with contextlib.ExitStack() as stack:
+        found.rules = _run(stage, chosen.rules, (stage.plain_lanes[1], *_rules_lanes(stage.setup, stack)), console)
     console.print("many routes, many tokens ...")
     with contextlib.ExitStack() as stack:
         found.scale = _run(stage, chosen.scale, _scale_lanes(stage.setup, chosen, stack), console)
@@ -109,6 +112,13 @@ def measure_hosted(stage: Stage, chosen: plan.Plan, found: outcome.Outcome, cons
     for peer, reason in found.hosted.absent.items():
         console.print(f"not measured: {peer}: {reason}")
     found.problems.extend(found.hosted.problems)
+
+
+def _rules_lanes(setup: Setup, stack: contextlib.ExitStack) -> tuple[Lane, ...]:
+    plain = _start(setup, outcome.PLAIN, setup.single(), stack).lane(outcome.PLAIN)
+    config, doors = setup.browser()
+    browser = _start(setup, outcome.BROWSER, config, stack).lane(outcome.BROWSER, doors)
+    return plain, browser, _start(setup, outcome.ACCESS, setup.access(), stack).lane(outcome.ACCESS)
 
 
 def _scale_lanes(setup: Setup, chosen: plan.Plan, stack: contextlib.ExitStack) -> tuple[Lane, ...]:
@@ -162,7 +172,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         stage = set_stage(stack)
         (measure_plain if options.without_gateway else measure)(stage, chosen, found, console)
     found.foreign, found.stolen = machine.foreign_share(before, machine.Clock.read(pair), len(pair))
-    for result in [*found.results, *found.hosted.results, *([found.scale] if found.scale else [])]:
+    for result in [*found.results, *found.hosted.results, *filter(None, (found.rules, found.scale))]:
         where = f"{result.scenario.answer.label}, {result.scenario.connections} connections"
         found.problems.extend(f"{where}: {problem}" for problem in result.problems)
     show(found, facts, console)

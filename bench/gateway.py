@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREFIX = "/mcp/"
+_PAGE = "http://localhost:6274"
 _SPREAD = 32
 """Over so many routes or tokens the calls of the scale test are spread."""
 
@@ -39,6 +40,31 @@ class Setup:
     def single(self) -> dict[str, object]:
         """One route, one token: what the scale test compares with."""
         return _config({"small": self._server("small")}, [_token("bench", payloads.TOKEN, ["small"])])
+
+    def browser(self) -> tuple[dict[str, object], tuple[Door, ...]]:
+        """One route with CORS, CSRF and a rate limit that nobody reaches; called from a page."""
+        policies = {
+            "cors": {"preset": "mcp", "allowOrigins": [_PAGE]},
+            "csrf": {"additionalOrigins": [_PAGE]},
+            "localRateLimit": [{"maxTokens": 1_000_000_000, "tokensPerFill": 1_000_000_000, "fillInterval": "1s"}],
+        }
+        config = _config({"small": {**self._server("small"), **policies}}, [_token("bench", payloads.TOKEN, ["small"])])
+        return config, (Door(f"{PREFIX}small", origin=_PAGE),)
+
+    def access(self) -> dict[str, object]:
+        """One route with 20 access rules, of which 2 look at arguments; the call passes them all."""
+        allowed = [{"allow": [f"tool:get_{number}_*"], "groups": [f"group-{number}"]} for number in range(8)]
+        denied = [{"deny": [f"tool:delete_{number}*"], "sources": [f"10.{number}.0.0/16"]} for number in range(8)]
+        when = 'method == "tools/call" && tool == "get_forecast" && arguments.days > '
+        rules = [
+            *allowed,
+            *denied,
+            {"allow": ["tool:get_*"], "users": ["bench"]},
+            {"deny": True, "when": 'method == "tools/call" && tool == "pay" && principal.name != "bench"'},
+            *({"deny": True, "when": f"{when}{days}"} for days in (100, 200)),
+        ]
+        server = {**self._server("small"), "access": {"rules": rules}}
+        return _config({"small": server}, [_token("bench", payloads.TOKEN, ["small"])])
 
     def many_routes(self, count: int) -> tuple[dict[str, object], tuple[Door, ...]]:
         """So many instances, and the doors to some that are evenly spread over them."""
@@ -74,7 +100,7 @@ class Setup:
         home.mkdir()
         file, port = home / "gateway.json", free_port()
         file.write_text(json.dumps(config, indent=1), encoding="ascii")
-        argv = [sys.executable, "-m", "moongate", "serve", "-f", str(file), "--port", str(port)]
+        argv = [sys.executable, "-m", "moongate", "serve", "--no-console", "-f", str(file), "--port", str(port)]
         child = Child([*argv, "--data-dir", str(home / "data")], self.core, home / "output.log")
         return Gateway(child, port, home)
 

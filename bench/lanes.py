@@ -14,10 +14,11 @@ _PATIENCE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What one session calls: a path on the lane's port, with a token."""
+    """What one session calls: a path on the lane's port, with a token, and from a page of `origin` ("": no page)."""
 
     path: str
     token: str = payloads.TOKEN
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ class WrongAnswerError(Exception):
 
 def _headers(door: Door) -> dict[str, str]:
     accept = f"{payloads.JSON}, {payloads.EVENT_STREAM}"
-    return {"Authorization": f"Bearer {door.token}", "Accept": accept}
+    page = {"Origin": door.origin} if door.origin else {}
+    return {"Authorization": f"Bearer {door.token}", "Accept": accept, **page}
 
 
 def open_sessions(lane: Lane, location: str, count: int) -> list[Session]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DIRECT, NGINX, MOONGATE = "direct", "nginx", "moongate"
 ONE, ROUTES, ROUTES_ONE_CALLED, TOKENS = "one", "routes", "routes-one-called", "tokens"
+PLAIN, BROWSER, ACCESS = "plain", "browser", "access"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Outcome:
 
     results: list[Result] = field(default_factory=list)
     scale: Result | None = None
+    rules: Result | None = None
     footprint: Footprint | None = None
     first_events: dict[str, FirstEvent] = field(default_factory=dict)
     stream_costs: dict[str, StreamCost] = field(default_factory=dict)
@@ -52,7 +54,8 @@ class Outcome:
 
     def checks(self) -> list[Check]:
         """Judge all budgets."""
-        return [*self._speed(), *self._hosted(), self._relayed(), *self._scale(), *self._memory(), self._recorded()]
+        speed = (*self._speed(), *self._full_path(), *self._hosted(), self._relayed(), *self._scale())
+        return [*speed, *self._memory(), self._recorded()]
 
     def added_ratio(self, result: Result | None) -> float | None:
         """Divide the median latency that Moongate adds by what nginx adds."""
@@ -73,6 +76,13 @@ class Outcome:
                 yield Check(name, "-", allowed, kept=None)
         added = self.added_ratio(self.result(plan.SMALL, 1))
         yield _at_most("Added p50, 1 connection", added, plan.MAX_ADDED_P50_OVER_NGINX, "{:.2f} x what nginx adds")
+
+    def _full_path(self) -> Iterator[Check]:
+        ratio = self.rules.ratio(ACCESS, NGINX) if self.rules else None
+        name = "Calls/s, token, 20 access rules (2 with arguments) and record, 32 connections"
+        allowed = f">= {plan.MIN_SHARE_OF_NGINX} x nginx"
+        kept = None if ratio is None else ratio.median >= plan.MIN_SHARE_OF_NGINX
+        yield Check(name, "-" if ratio is None else f"{ratio.median:.2f} x", allowed, kept)
 
     def _hosted(self) -> Iterator[Check]:
         for (answer, connections), least in plan.MIN_HOSTED_CALLS.items():
@@ -110,8 +120,11 @@ class Outcome:
 
     def loss(self, lane: str) -> Spread | None:
         """Give the share of calls per processor second that many routes or tokens cost; below 0 it was faster."""
-        ratio = self.scale.thrift(lane, ONE) if self.scale else None
-        return type(ratio)(1 - ratio.median, 1 - ratio.high, 1 - ratio.low) if ratio else None
+        return _loss(self.scale, lane, ONE)
+
+    def rules_loss(self, lane: str) -> Spread | None:
+        """The same for policies."""
+        return _loss(self.rules, lane, PLAIN)
 
     def _memory(self) -> Iterator[Check]:
         foot, cost = self.footprint, self.stream_costs.get(MOONGATE)
@@ -125,6 +138,11 @@ class Outcome:
         found = self.bytes_per_call
         text = "-" if found is None else f"{found:.0f} bytes"
         return Check("Record written per call", text, "> 0 bytes", None if found is None else found >= 1)
+
+
+def _loss(result: Result | None, lane: str, other: str) -> Spread | None:
+    ratio = result.thrift(lane, other) if result else None
+    return type(ratio)(1 - ratio.median, 1 - ratio.high, 1 - ratio.low) if ratio else None
 
 
 def _at_most(name: str, found: float | None, limit: float, form: str) -> Check:

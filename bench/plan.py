@@ -47,6 +47,7 @@ class Plan:
 
     scenarios: tuple[Scenario, ...]
     scale: Scenario
+    rules: Scenario
     hosted: tuple[Scenario, ...]
     relayed_events: int = 20_000
     relay_rounds: int = 5
@@ -67,6 +68,7 @@ def full() -> Plan:
             *(Scenario(HUGE, connections, rounds=3, seconds=2) for connections in (1, 4)),
         ),
         scale=Scenario(SMALL, 32, rounds=20, seconds=0.8),
+        rules=Scenario(SMALL, 32, rounds=10, seconds=1),
         hosted=_hosted(rounds=5, seconds=2),
     )
 
@@ -81,6 +83,7 @@ def quick() -> Plan:
             *(Scenario(HUGE, connections, rounds=1, seconds=0.5) for connections in (1, 4)),
         ),
         scale=Scenario(SMALL, 32, rounds=3, seconds=0.6),
+        rules=Scenario(SMALL, 32, rounds=2, seconds=0.6),
         hosted=_hosted(rounds=1, seconds=1)[:2],
         relayed_events=6_000,
         relay_rounds=2,

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 from rich.table import Table as RichTable
 
 from bench import hosted
-from bench.outcome import DIRECT, MOONGATE, NGINX, ONE, ROUTES, ROUTES_ONE_CALLED, TOKENS
+from bench.outcome import (
+    ACCESS,
+    BROWSER,
+    DIRECT,
+    MOONGATE,
+    NGINX,
+    ONE,
+    PLAIN,
+    ROUTES,
+    ROUTES_ONE_CALLED,
+    TOKENS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,6 +89,7 @@ def tables(outcome: Outcome) -> list[Table]:
         _added(outcome),
         _hosted(outcome),
         _relay(outcome),
+        _rules(outcome),
         _scale(outcome),
         _streams(outcome),
         _footprint(outcome),
@@ -172,6 +184,22 @@ def _relay(outcome: Outcome) -> Table:
             rows.append((name, *costs, _spread(relay.ratio(figures), "{:.2f}".format)))
     columns = ("What", "streamable HTTP", "HTTP+SSE", "HTTP+SSE / streamable HTTP")
     return Table("Relayed events, microseconds of Moongate's processor time", columns, rows)
+
+
+def _rules(outcome: Outcome) -> Table:
+    rows = []
+    names = (
+        (NGINX, "nginx"),
+        (PLAIN, "token and record"),
+        (BROWSER, "and CORS, CSRF, a rate limit; called from a page"),
+        (ACCESS, "and 20 access rules, 2 of them look at arguments"),
+    )
+    for lane, name in names if outcome.rules else ():
+        rate = outcome.rules.spread(lane, lambda sample: sample.rate) if outcome.rules else None
+        ratio = outcome.rules.ratio(lane, NGINX) if outcome.rules else None
+        loss = _NONE if lane in {NGINX, PLAIN} else _spread(outcome.rules_loss(lane), "{:.1%}".format)
+        rows.append((name, _spread(rate, _count), _spread(ratio, "{:.2f}".format), loss))
+    return Table("What policies cost (32 connections, 240 B JSON)", ("What", "calls/s", "/ nginx", "slower by"), rows)
 
 
 def _scale(outcome: Outcome) -> Table:

@@ -17,20 +17,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from moongate.audit.journal import Journal
 from moongate.audit.redact import RedactingFormatter, Redactor
+from moongate.companion import Companion, Console, awaits_publication
 from moongate.control.publish import Publisher
 from moongate.control.secrets import load_key
 from moongate.control.source import Source
 from moongate.errors import StartError
+from moongate.explaining import explain
 from moongate.model.snapshot import Bind, Snapshot
+from moongate.protocol.methods import METHODS
 from moongate.protocol.sealed import Sealer
 from moongate.proxy.handle import DataPlane
 from moongate.proxy.plan import Plan, build_plan
 from moongate.proxy.sessions import SealedSessions
 from moongate.proxy.sse import SseDoors
+from moongate.reporting import asked, explanation, facts, gateway
 from moongate.tasks import Tasks
+from moongate.telemetry import Telemetry
 from moongate.upstreams.processes import Processes
 from moongate.upstreams.ways import Ways
 from moongate.wire.deadlines import Deadlines
@@ -60,6 +66,14 @@ class OpenBind:
             listening.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Second:
+    """What the platform process is to do beside its settings: log from `log_level` on; `announce` says where it is."""
+
+    log_level: str
+    announce: Callable[[Console], None]
+
+
 class Runtime:
     """A running data plane. `start` once, `apply` for each reload, `stop` at the end."""
 
@@ -70,6 +84,8 @@ class Runtime:
         self.plane: DataPlane
         self.journal: Journal
         self.processes: Processes
+        self.telemetry = Telemetry(METHODS)
+        self.companion: Companion | None = None
         self.tasks = Tasks("runtime")
         self._deadlines: Deadlines
         self._sessions: SealedSessions
@@ -88,6 +104,8 @@ class Runtime:
         self.processes = Processes(snapshot.max_processes, self.tasks)
         self._ways = Ways(self.environ, self._deadlines, self.tasks, self.processes, _clean)
         self.plane = DataPlane(self._plan(snapshot), self._deadlines, SseDoors(sealer, self._deadlines))
+        self.plane.unrecorded = self._unrecorded
+        self.journal.sync = snapshot.audit.sync
         RedactingFormatter.redactor = Redactor(snapshot.secrets)
         await self._listen(snapshot)
 
@@ -96,11 +114,16 @@ class Runtime:
         self._ways.begin()
         plan = self._plan(snapshot)
         before = self.plane.plan
-        RedactingFormatter.redactor = Redactor(snapshot.secrets | before.snapshot.secrets)
+        if snapshot.secrets != before.snapshot.secrets:
+            known = snapshot.secrets | before.snapshot.secrets
+            RedactingFormatter.redactor = await asyncio.to_thread(Redactor, known)
         await self._listen(snapshot)
         self.plane.plan = plan
+        self.journal.sync = snapshot.audit.sync
         before.close(kept=plan.upstreams)
         self._ways.settle(plan.upstreams)
+        await self.plane.streams.settle(plan)
+        self.telemetry.keep({routes[0].route.name for routes in plan.routes.values()})
         self.processes.max_processes = snapshot.max_processes
 
     def refresh(self) -> None:
@@ -130,18 +153,45 @@ class Runtime:
         """What is in force."""
         return self.plane.plan.snapshot
 
-    async def serve(self, source: Source, started: Callable[[], None]) -> None:
-        """Serve until SIGTERM or SIGINT; SIGHUP and changed files reload. Raises ConfigError, StartError."""
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """One for each port."""
+        return tuple(bind.server for bind in self.binds.values())
+
+    @property
+    def ports(self) -> dict[int, int]:
+        """The real ones, by what was configured."""
+        return {port: bind.port for port, bind in self.binds.items()}
+
+    async def serve(self, source: Source, started: Callable[[], None], second: Second | None = None) -> None:
+        """Serve until SIGTERM or SIGINT; SIGHUP and changed files reload. Raises ConfigError, StartError.
+
+        `second`: with the platform process, unless the configuration turns it off.
+        """
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         raise_file_limit()
-        await self.start(source.read())
-        publisher = Publisher(source.paths, source.read, self.apply, self.refresh, source.published)
+        snapshot = source.read()
+        if second is not None and snapshot.platform.enabled:
+            self.companion = Companion(self._settings(snapshot, second), self._answer, second.announce)
+        snapshot = await self._known_callers(source, snapshot)
+        await self.start(snapshot)
+
+        async def apply(snapshot: Snapshot) -> None:
+            await self.apply(snapshot)
+            if self.companion is not None and second is not None:
+                self.companion.tell(self._settings(snapshot, second), gateway(self))
+
+        publisher = Publisher(source.paths, source.read, apply, self.refresh, source.published)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.tasks.spawn(publisher.publish(), "reload"))
         self.tasks.spawn(publisher.watch(), "watch files")
         started()
+        if self.companion is not None and second is not None:
+            self.companion.on_published = publisher.poke
+            self.companion.tell(self._settings(snapshot, second), gateway(self))
+            self.companion.start()
         for warning in self.snapshot.warnings:
             log.warning("%s", warning)
         await stopping.wait()
@@ -151,9 +201,52 @@ class Runtime:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
         await self.stop()
+        if self.companion is not None:
+            await self.companion.stop()
+
+    async def _known_callers(self, source: Source, snapshot: Snapshot) -> Snapshot:
+        """What is served at first. Where a store has never told who may call, nobody may until it has."""
+        if source.published is None or not awaits_publication(self.data_dir, snapshot.platform):
+            return snapshot
+        if self.companion is None:
+            raise StartError("there is a store that was never read; start once with the console to serve what it holds")
+        log.info("waiting for what the store holds")
+        self.companion.start()
+        try:
+            await self.companion.publication()
+        except BaseException:
+            await self.companion.stop()
+            raise
+        return source.read()
+
+    def _settings(self, snapshot: Snapshot, second: Second) -> dict[str, Any]:
+        settings = snapshot.platform
+        return {
+            "dataDir": str(self.data_dir.absolute()),
+            "environ": dict(self.environ),
+            "logLevel": second.log_level,
+            "storeUrl": settings.store_url,
+            "host": settings.console_host,
+            "port": settings.console_port,
+            "keepSeconds": settings.keep_seconds,
+            "keepBytes": settings.keep_bytes,
+        }
+
+    async def _answer(self, question: str, about: dict[str, Any]) -> dict[str, Any]:
+        """What the platform process asks. Raises ConfigError."""
+        if not self.binds:
+            raise StartError("the gateway is starting")
+        if question == "ping":
+            return {}
+        if question == "facts":
+            return await facts(self)
+        return explanation(await asyncio.to_thread(explain, self.snapshot, asked(about), self.data_dir, self.environ))
+
+    def _unrecorded(self) -> bool:
+        return self.journal.failing
 
     def _plan(self, snapshot: Snapshot) -> Plan:
-        return build_plan(snapshot, self._ways.connect, self._sessions, self.journal.commit)
+        return build_plan(snapshot, self._ways.connect, self._sessions, self.journal.commit, self.telemetry.count)
 
     async def _listen(self, snapshot: Snapshot) -> None:
         wanted = {bind.port: bind for bind in snapshot.binds}

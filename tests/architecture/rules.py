@@ -27,11 +27,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy": {"model", "wire", "protocol", "policies", "audit", "upstreams", "errors", "tasks"},
     "control": {"model", "store", "errors", "tasks", "policies:config", "upstreams:config", "audit.redact"},
     "console": {"control", "store", "model", "errors", "tasks", *READS_RECORDS},
-    "cli": {"control", "audit", "runtime", "connecting", "explaining", "platform_process", "errors", "tasks"},
+    "cli": {"control", "audit", "runtime", "companion", "connecting", "explaining", "platform_process", "errors", "tasks"},
     "__main__": {"cli", "control", "audit.query", "runtime", "errors"},
     "runtime": {"*"},
     "connecting": {"*"},
     "explaining": {"*"},
+    "reporting": {"*"},
+    "companion": {"control", "model", "errors", "tasks"},
     "platform_process": {"*"},
     "probing": {"*"},
     "testing": {"*"},
@@ -68,3 +70,7 @@ PARAMETERS = 6
 
 # Where create_task may be called: everywhere else a task would have no name and no owner.
 TASK_HOME = "moongate.tasks"
+
+# The only module that imports by name, and only what its table VERBS names: a verb that is not
+# called must not cost the gateway's process its memory.
+LOADER = "moongate.cli.lazy"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from moongate.cli.lazy import LOCAL, VERBS
 from tests.architecture.imports import cycles, imports_against_table, imports_in_functions, outside_imports
 from tests.architecture.rules import MAY_IMPORT
 from tests.architecture.source import Module, module_from, read_modules
@@ -39,6 +40,14 @@ def test_libraries_stay_where_they_belong() -> None:
 def test_imports_stand_at_the_top() -> None:
     """No import inside a function, none by name."""
     expect_none(imports_in_functions(SOURCE))
+
+
+def test_what_is_imported_by_name_is_there() -> None:
+    """The table of verbs names modules of the command line, and each has an `app`."""
+    apps = {module.name for module in SOURCE if module.place == "cli" and "\napp = " in module.text}
+
+    assert {verb.module for verb in VERBS.values()} - apps == set()
+    assert [module.place for module in SOURCE if module.name == LOCAL] == ["platform_process"]
 
 
 def test_there_are_no_cycles() -> None:

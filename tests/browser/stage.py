@@ -114,6 +114,6 @@ def _commands(files: Mapping[str, str], folder: Path) -> dict[str, list[str]]:
     for name, text in files.items():
         file = folder / f"{name}.yaml"
         file.write_text(text, "utf-8")
-        serve = [sys.executable, "-m", "moongate", "serve", "-f", str(file)]
+        serve = [sys.executable, "-m", "moongate", "serve", "--no-console", "-f", str(file)]
         commands[name] = [*serve, "--host", "127.0.0.1", "--port", "0", "--data-dir", str(folder / f"{name}-data")]
     return commands

@@ -115,7 +115,7 @@ def gateway(folder: Path, servers: Mapping[str, Mapping[str, Any]]) -> Iterator[
     """A gateway in front of `servers` (entries of its file by name); yields the address below which they are."""
     config = folder / "gateway.json"
     config.write_text(json.dumps({"mcpServers": servers}))
-    command = [sys.executable, "-m", "moongate", "serve", "-f", str(config), "--port", "0"]
+    command = [sys.executable, "-m", "moongate", "serve", "--no-console", "-f", str(config), "--port", "0"]
     command += ["--data-dir", str(folder / "data")]
     with started(command, r"Listening on http://[^ ]*:(\d+)", folder / "gateway.log") as listening:
         # The suite checks the names that it is called by, and wants to call localhost.

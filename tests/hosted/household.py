@@ -179,7 +179,7 @@ def over_stdio(argv: list[str]) -> dict[str, Any]:
 @contextmanager
 def serving(folder: Path, file: Path, *options: str) -> Iterator[str]:
     """A gateway with this file; yields its address. Its log must not show that anything went wrong inside."""
-    argv = [sys.executable, "-m", "moongate", "serve", "-f", str(file), *(options or ("--port", "0"))]
+    argv = [sys.executable, "-m", "moongate", "serve", "--no-console", "-f", str(file), *(options or ("--port", "0"))]
     with programs.running({"gateway": [*argv, "--data-dir", str(folder / "data")]}, folder) as started:
         yield started["gateway"].rstrip("/")
     pairs.check_log((folder / "gateway.log").read_text())

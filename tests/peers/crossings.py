@@ -155,7 +155,7 @@ def opened(folder: Path) -> Iterator[Harbour]:
     with programs.running(commands, folder) as addresses:
         file = folder / "gateway.json"
         file.write_text(configuration(addresses))
-        argv = [sys.executable, "-m", "moongate", "serve", "-f", str(file), "--port", "0"]
+        argv = [sys.executable, "-m", "moongate", "serve", "--no-console", "-f", str(file), "--port", "0"]
         with programs.running({"gateway": [*argv, "--data-dir", str(folder / "data")]}, folder) as started:
             yield Harbour(addresses, started["gateway"].rstrip("/"))
         pairs.check_log((folder / "gateway.log").read_text())

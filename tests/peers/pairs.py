@@ -193,7 +193,7 @@ def opened(folder: Path) -> Iterator[Park]:
     with programs.running(commands, folder) as servers:
         file = folder / "gateway.json"
         file.write_text(configuration(servers))
-        command = [_PYTHON, "-m", "moongate", "serve", "-f", str(file), "--port", "0"]
+        command = [_PYTHON, "-m", "moongate", "serve", "--no-console", "-f", str(file), "--port", "0"]
         command += ["--data-dir", str(folder / "data")]
         with programs.running({"gateway": command}, folder) as started:
             yield Park(servers, started["gateway"].rstrip("/"))

@@ -84,12 +84,8 @@ def serving(folder: Path, text: str, *, env: Mapping[str, str] | None = None) ->
         "-m",
         "moongate",
         "serve",
-        "-f",
-        str(file),
-        "--port",
-        "0",
-        "--data-dir",
-        str(folder / "data"),
+        *("--no-console", "-f", str(file), "--port", "0"),
+        *("--data-dir", str(folder / "data")),
     ]
     errors = folder / "errors.log"
     with (
@@ -164,7 +160,7 @@ def test_exit_codes_of_what_cannot_start(tmp_path: Path) -> None:
         cases: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
             (("serve", "-f", str(bad), *data), {}, 2, "bad.yaml:4"),
             (("serve", "-f", str(tmp_path / "none.yaml"), *data), {}, 2, "none.yaml"),
-            (("serve", *data), {}, 2, "-f FILE"),
+            (("serve", "--no-console", *data), {}, 2, "-f FILE"),
             (("serve", "--moon"), {}, 2, "--moon"),
             (("serve", "-f", str(good), "--port", "x"), {}, 2, "port"),
             (("serve", "-f", str(good), "--port", "70000", *data), {}, 2, "70000"),

@@ -227,7 +227,7 @@ def test_what_cannot_be_served_is_told_in_words_of_the_command_line(tmp_path: Pa
 
 def test_without_anything_to_serve_the_one_line_starts_are_named(tmp_path: Path) -> None:
     """Beside the file; what is shown as one can be used as it is."""
-    ended = moongate("serve", cwd=tmp_path)
+    ended = moongate("serve", "--no-console", "--data-dir", str(tmp_path / "data"), cwd=tmp_path)
     example = ended.stderr[ended.stderr.index("mcpServers:") :]
 
     assert (ended.returncode, ended.stdout) == (2, "")

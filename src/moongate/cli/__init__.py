@@ -1,5 +1,8 @@
-"""Verbs only: parse, call, print, exit code (0 fine, 2 usage or configuration, 3 could not start).
+"""Verbs only: parse, call, print, exit code (0 fine, 1 refused, 2 usage or configuration, 3 could not start).
 
-`main`: the typer app. `serve`, `check`, `schema`, `connect`, `explain`: one verb each. `words`: one server that is
-named on the command line. `flags`: a verb's options as one dataclass.
+`main`: the group. `lazy`: which module holds which verb, loaded when it is called. `serving`, `offline`, `door`: the
+options of `serve`, of `check`, `explain` and `schema`, of `connect`; what these do stands in modules of their names.
+All others are clients of the REST API (`api`), one module for each noun. `entries`: options that become an instance.
+`given`: secrets and files from users. `tables`, `doors`: what is shown. `flags`: a verb's options as one dataclass.
+`places`: defaults. `words`: one server that is named on the command line.
 """

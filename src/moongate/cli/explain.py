@@ -14,9 +14,10 @@ from typing import Any
 
 from rich.console import Console
 
+from moongate.audit.finding import find_records
 from moongate.audit.meanings import MEANINGS
-from moongate.audit.query import find_records
-from moongate.cli.serve import DEFAULT_FILES, NO_FILE, default_data_dir
+from moongate.cli.places import default_data_dir, default_files
+from moongate.cli.serve import NO_FILE
 from moongate.control.compile import CompileOptions
 from moongate.control.source import Source
 from moongate.errors import Complaint, ConfigError, FailureClass, StartError
@@ -53,7 +54,7 @@ class Question:
 
 def explained(question: Question, *, as_json: bool = False) -> int:
     """Print each verdict in order (standard output); the exit code. What is wrong goes to standard error."""
-    files = question.files or tuple(Path(name) for name in DEFAULT_FILES if Path(name).exists())[:1]
+    files = question.files or default_files()
     if not files:
         print(NO_FILE.partition("\n")[0].replace("serve", "explain") + ": give a file with -f", file=sys.stderr)
         return USAGE
@@ -188,7 +189,7 @@ def recorded(request_id: str, data_dir: Path | None, *, as_json: bool = False) -
         print(f"--request: {error}", file=sys.stderr)
         return USAGE
     if not found:
-        text = f"{request_id} is not in {directory}; the oldest records are removed, and another --data-dir has its own"
+        text = f"{request_id} is not in {directory} (any more); the store may have it: moongate audit show {request_id}"
         print(text, file=sys.stderr)
         return USAGE
     if as_json:
@@ -225,6 +226,8 @@ def _rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("phase", record.get("phase", "")),
         ("status", f"{record.get('status')} after {record.get('duration', 0):g} ms"),
     ]
+    if record.get("shadow"):
+        rows.append(("on trial", record["shadow"]))
     failure = record.get("failure")
     if failure is None:
         rows.append(("ended", "well"))

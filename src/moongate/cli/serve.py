@@ -7,21 +7,23 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
+from moongate.cli.places import DEFAULT_FILES, default_data_dir, default_files
+from moongate.companion import Console
 from moongate.control.addresses import RouteAddress, route_addresses
 from moongate.control.compile import LOOPBACK, CompileOptions
 from moongate.control.line import Line
+from moongate.control.published import NAME
 from moongate.control.source import Source
 from moongate.errors import ConfigError, StartError
-from moongate.runtime import Runtime, log_to_stderr
+from moongate.runtime import Runtime, Second, log_to_stderr
 
 OK, USAGE, CANNOT_START = 0, 2, 3
-DEFAULT_FILES = ("moongate.yaml", "moongate.yml", "moongate.json")
 NO_FILE = f"""nothing to serve. One server needs no file:
 
   moongate serve -- uvx mcp-server-time
@@ -35,6 +37,10 @@ mcpServers:
     args: [mcp-server-time]
   search:
     url: http://127.0.0.1:9000/mcp"""
+BEGIN = f"""There is no server yet. To begin, do one of these:
+  write {DEFAULT_FILES[0]} here, with mcpServers as every MCP client has them, and start again
+  moongate instance create (see --help), or the API of the console below
+  or, for one server without all that: moongate serve -- uvx mcp-server-time"""
 OPEN_UP = "Only this machine can connect. To let others in: --host 0.0.0.0 (or gateway.host), and gateway.tokens."
 LINE_OPEN_UP = "Only this machine can connect. To let others in, write a file with gateway.host and gateway.tokens."
 LINE_IS_OPEN = "Everyone who reaches this machine can call the server. To ask for tokens, write a file."
@@ -42,8 +48,8 @@ LINE_IS_OPEN = "Everyone who reaches this machine can call the server. To ask fo
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What the command line says. `files` empty: one of DEFAULT_FILES in the working directory, unless a `line` names
-    a server.
+    """What the command line says. `files` empty: one of DEFAULT_FILES in the working directory, or only what the store
+    holds, unless a `line` names a server. `console`: with the platform process, where there is no `line`.
     """
 
     files: tuple[Path, ...] = ()
@@ -52,14 +58,7 @@ class ServeOptions:
     data_dir: Path | None = None
     log_level: str = "info"
     line: Line | None = None
-
-
-def default_data_dir(environ: Mapping[str, str]) -> Path:
-    """MOONGATE_DATA_DIR, else the user's data directory (XDG base directories)."""
-    if named := environ.get("MOONGATE_DATA_DIR"):
-        return Path(named)
-    base = environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "moongate"
+    console: bool = True
 
 
 def serve(options: ServeOptions) -> int:
@@ -67,17 +66,18 @@ def serve(options: ServeOptions) -> int:
     log_to_stderr(options.log_level)
     files = options.files
     if options.line is None and not files:
-        files = tuple(Path(name) for name in DEFAULT_FILES if Path(name).exists())[:1]
-        if not files:
-            print(NO_FILE, file=sys.stderr)
-            return USAGE
-    compiling = CompileOptions(host=options.host, port=options.port)
+        files = default_files()
     data_dir = options.data_dir or default_data_dir(os.environ)
+    if options.line is None and not files and not options.console and not (data_dir / NAME).exists():
+        print(NO_FILE, file=sys.stderr)
+        return USAGE
+    compiling = CompileOptions(host=options.host, port=options.port)
     source = Source(files, compiling, os.environ, options.line, data_dir)
     runtime = Runtime(data_dir)
+    second = Second(options.log_level, _show_console) if options.console and options.line is None else None
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(runtime.serve(source, lambda: _show_start(runtime, options.line)))
+            runner.run(runtime.serve(source, lambda: _show_start(runtime, source), second))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return USAGE
@@ -87,9 +87,9 @@ def serve(options: ServeOptions) -> int:
     return OK
 
 
-def _show_start(runtime: Runtime, line: Line | None) -> None:
+def _show_start(runtime: Runtime, source: Source) -> None:
     """What a person sees first: where it listens, what is there, who can reach it."""
-    snapshot = runtime.snapshot
+    snapshot, line = runtime.snapshot, source.line
     for bind in snapshot.binds:
         opened = runtime.binds[bind.port]
         scheme = "http" if opened.certificates is None else "https"
@@ -99,12 +99,22 @@ def _show_start(runtime: Runtime, line: Line | None) -> None:
     addresses = route_addresses(snapshot, {port: bind.port for port, bind in runtime.binds.items()})
     if line is None:
         _show_routes(addresses)
+        if not addresses and not source.paths:
+            print(BEGIN)
     else:
         _show_line(addresses[0].url.rstrip("/"), line.name)
     if all(host in LOOPBACK for bind in snapshot.binds for host in bind.hosts):
         print(OPEN_UP if line is None else LINE_OPEN_UP)
     elif line is not None:
         print(LINE_IS_OPEN)
+    sys.stdout.flush()
+
+
+def _show_console(console: Console) -> None:
+    """Where the platform process answers, and how the first operator gets in."""
+    print(f"Console on {console.address}")
+    if console.link is not None:
+        print(f"  There is no account yet. This link makes the first one; it works once:\n  {console.link}")
     sys.stdout.flush()
 
 

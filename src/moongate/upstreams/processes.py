@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -217,13 +217,15 @@ class _Link:
 class Processes:
     """All hosted processes of a gateway. `max_processes` bounds how many trees there may be at once.
 
-    `starts` and `exits` count programs; `running` is how many trees there are now.
+    `starts` and `exits` count programs (`started` and `ended`: by server); `running` is how many trees there are now.
     """
 
     def __init__(self, max_processes: int = 256, tasks: Tasks | None = None) -> None:
         self.max_processes = max_processes
         self.starts = 0
         self.exits = 0
+        self.started: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
         self._tasks = tasks or Tasks("processes")
         self._live: dict[int, Process] = {}
         self._starting: dict[int, asyncio.Future[None]] = {}
@@ -237,6 +239,11 @@ class Processes:
     def running(self) -> int:
         """Trees that are not gone yet."""
         return len(self._live)
+
+    @property
+    def live(self) -> tuple[Process, ...]:
+        """The trees that are not gone yet."""
+        return tuple(self._live.values())
 
     @property
     def watcher_pid(self) -> int | None:
@@ -292,6 +299,7 @@ class Processes:
         started = self._starting.get(number)
         if "pid" in message:
             self.starts += 1
+            self.started[process.name] += 1
             process._started(message["pid"])  # noqa: SLF001 - a Process is the public half of this class
             if started is not None and not started.done():
                 started.set_result(None)
@@ -301,6 +309,7 @@ class Processes:
             self._forget(number, started, UpstreamError(FailureClass.PROCESS_START, reason))
         elif "code" in message:
             self.exits += 1
+            self.ended[process.name] += 1
             process._ended(ExitStatus(message["code"]))  # noqa: SLF001 - see above
         else:
             if message["left"]:

@@ -1,0 +1,9 @@
+"""The admin app on its own port: the REST API, and what monitoring reads.
+
+- `app`: all of it put together. `services`: what the routes are given; `live`: what the gateway itself answers.
+- `gate`: what every request passes first (host, other sites' pages, size), and what every answer carries.
+- `guard`: who asks, and with which role; `signin` with `page`: how one gets in. `operators`: accounts and API keys.
+- `instances`, `users`, `tokens`, `access`, `audit`, `platform`: the resources, thin over the services of
+  `control.platform` and over `audit`.
+- `problems`: the one shape of errors. `document`: the OpenAPI document. `health`, `metrics`: for monitoring.
+"""

@@ -1,0 +1,53 @@
+"""The page of the one-time link, in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from tests.browser import chrome
+from tests.console.conftest import Api
+from tests.platform.stage import PASSWORD
+
+pytestmark = pytest.mark.peers
+
+
+def test_the_link_leads_to_an_account(api: Api, tmp_path: Path) -> None:
+    """Open it, choose a name and a password: signed in; the code is not in the address any more, and works no more."""
+    if missing := chrome.absent():
+        pytest.skip(f"not on this machine: {', '.join(missing)} (on Debian: the packages chromium and chromium-driver)")
+    with api.client("admin") as client:
+        link = client.post("/api/v1/sign-in-codes", json={"role": "auditor"}).json()["link"]
+    with chrome.opened(tmp_path, {}, "sign-in") as browser:
+        assert "works once" in browser.open(link)
+        browser.take_picture()
+        assert "code" not in browser.driver.current_url
+        fill(browser, "visitor", "short")
+        fill(browser, "visitor", PASSWORD)
+        assert "Signed in as visitor (auditor)" in browser.wait_for_text("Signed in")
+        browser.take_picture()
+        cookie = browser.driver.get_cookie("moongate_session")
+        assert cookie is not None
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        me = browser.driver.execute_async_script(
+            "fetch('/api/v1/me').then((answer) => answer.json()).then(arguments[0])"
+        )
+        assert me == {"name": "visitor", "role": "auditor", "how": "session"}
+        browser.driver.delete_all_cookies()
+        assert "your account" in browser.open(f"{api.base}/sign-in")
+        fill(browser, "visitor", PASSWORD + "!")
+        assert "is wrong" in browser.wait_for_text("is wrong")
+        fill(browser, "visitor", PASSWORD)
+        assert "Signed in as visitor" in browser.wait_for_text("Signed in")
+        assert [text for text in browser.complaints() if "Content Security" in text] == []
+
+
+def fill(browser: chrome.Browser, name: str, password: str) -> None:
+    """Type into the form, and send it."""
+    for field, text in (("name", name), ("password", password)):
+        element = browser.driver.find_element(By.ID, field)
+        element.clear()
+        element.send_keys(text)
+    browser.driver.find_element(By.ID, "send").click()
