@@ -99,6 +99,10 @@ class Companion:
             return
         self._tasks.spawn(self._run(), "run")
 
+    def introduce(self, gateway: dict[str, Any]) -> None:
+        """What will be in force, as far as it is known before the start."""
+        self._gateway = gateway
+
     def tell(self, settings: dict[str, Any], gateway: dict[str, Any]) -> None:
         """What is in force now. With other settings it is started anew."""
         self._gateway = gateway

@@ -54,6 +54,10 @@ _SHOWN_ROUTES = 10
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
 
 
+# Where a question comes from that does not say it.
+HERE = "127.0.0.1"
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request to be explained. `url`: an address, or a path. `host` None: the address's own. `source`: from where."""
@@ -62,7 +66,7 @@ class Asked:
     url: str
     host: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    source: str = "127.0.0.1"
+    source: str = HERE
     body: bytes | None = None
 
 

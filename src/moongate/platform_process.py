@@ -85,6 +85,7 @@ class PlatformProcess:
         self._backing = Backing()
         self._tasks = Tasks("platform")
         self._tried = asyncio.Event()
+        self._publishing = asyncio.Lock()
         self._retention: tuple[float, int | None] | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -150,6 +151,7 @@ class PlatformProcess:
         work = Tasks("store")
         try:
             work.spawn(ingester.run(), "ingest")
+            work.spawn(self._publish_when_told(platform), "publish when told")
             published = False
             while True:
                 if published:
@@ -189,13 +191,22 @@ class PlatformProcess:
                 return platform
 
     async def _publish(self, platform: Platform) -> None:
-        found = await platform.document()
-        changed = await asyncio.to_thread(
-            publish, self._data_dir, self._key, found.document, tokens_in_use=found.tokens_in_use
-        )
+        async with self._publishing:
+            found = await platform.document()
+            changed = await asyncio.to_thread(
+                publish, self._data_dir, self._key, found.document, tokens_in_use=found.tokens_in_use
+            )
         if changed:
             log.debug("what the store holds was published")
         self._link.say({"said": "published"})
+
+    async def _publish_when_told(self, platform: Platform) -> None:
+        """Which tokens are of use depends on the instances of files, too."""
+        while True:
+            await self._link.news.wait()
+            self._link.news.clear()
+            with suppress(StoreAway, OSError):  # it is published when the store is back
+                await self._publish(platform)
 
     async def _keep_records(self, platform: Platform, work: Tasks) -> None:
         """Old records go; how old, may be set in the store too."""

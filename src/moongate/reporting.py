@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from moongate.audit.journal import Journal
 from moongate.control.addresses import route_addresses, server_base
 from moongate.control.nodes import STORE
-from moongate.explaining import Asked, Explanation
+from moongate.explaining import HERE, Asked, Explanation
 from moongate.model.snapshot import Command, Route, Snapshot, Target, Transport
 from moongate.proxy.handle import DataPlane
 from moongate.telemetry import BOUNDS, Telemetry
@@ -128,7 +128,7 @@ def asked(question: Mapping[str, Any]) -> Asked:
         url=question["url"],
         host=question.get("host"),
         headers=tuple((name, value) for name, value in question.get("headers") or ()),
-        source=question.get("source") or Asked.source,
+        source=question.get("source") or HERE,
         body=None if message is None else str(message).encode("utf-8", "surrogateescape"),
     )
 

@@ -34,7 +34,7 @@ from moongate.proxy.handle import DataPlane
 from moongate.proxy.plan import Plan, build_plan
 from moongate.proxy.sessions import SealedSessions
 from moongate.proxy.sse import SseDoors
-from moongate.reporting import asked, explanation, facts, gateway
+from moongate.reporting import around, asked, explanation, facts, gateway
 from moongate.tasks import Tasks
 from moongate.telemetry import Telemetry
 from moongate.upstreams.processes import Processes
@@ -192,6 +192,7 @@ class Runtime:
             self.companion.on_published = publisher.poke
             self.companion.tell(self._settings(snapshot, second), gateway(self))
             self.companion.start()
+        publisher.warned = frozenset(self.snapshot.warnings)
         for warning in self.snapshot.warnings:
             log.warning("%s", warning)
         await stopping.wait()
@@ -211,6 +212,7 @@ class Runtime:
         if self.companion is None:
             raise StartError("there is a store that was never read; start once with the console to serve what it holds")
         log.info("waiting for what the store holds")
+        self.companion.introduce(around(snapshot, {}))
         self.companion.start()
         try:
             await self.companion.publication()

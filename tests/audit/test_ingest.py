@@ -8,13 +8,14 @@ import random
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import insert
 
 from moongate.audit.ingest import Ingester
-from moongate.audit.segments import segment_path, segments
+from moongate.audit.segments import journal_id, segment_path, segments
 from moongate.audit.status import status
 from moongate.audit.verify import verify
 from moongate.store.failing import StoreAway
@@ -131,6 +132,16 @@ def test_a_record_that_cannot_be_stored_keeps_no_other_out(tmp_path: Path, caplo
             assert f"byte {sum(map(len, lines[:7]))} is no record" in caplog.text
 
     run(story())
+
+
+def test_a_journal_has_one_name(tmp_path: Path) -> None:
+    """Whoever asks first makes it; all at once get the same; a damaged one is made anew."""
+    with ThreadPoolExecutor(16) as many:
+        names = set(many.map(journal_id, [tmp_path] * 64))
+    assert len(names) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["id"]
+    (tmp_path / "id").write_text("half")
+    assert journal_id(tmp_path) == journal_id(tmp_path) != names.pop()
 
 
 def test_tokens_know_when_they_were_last_used(database: Database) -> None:

@@ -54,7 +54,7 @@ def test_the_wrong_role_is_refused_everywhere(api: Api) -> None:
 
 def test_the_roles_are_those_of_the_design(api: Api) -> None:
     """An auditor writes nothing; operators, keys and settings are the admins'."""
-    reading = {"/api/v1/explain", "/api/v1/sign-out"}
+    reading = {"/api/v1/explain", "/api/v1/sign-out", "/api/v1/me/password"}
     for method, path, operation in api.operations():
         roles = set(operation["x-roles"])
         if path.removeprefix("/api/v1").startswith(ADMINS) or (method, path) == ("put", "/api/v1/settings"):

@@ -56,6 +56,23 @@ def test_a_lost_password_is_replaced_by_an_admins_link(api: Api) -> None:
         assert browser.post("/api/v1/sign-in", json={"name": "forgetful", "password": found}).status_code == 200
 
 
+def test_a_password_is_changed_by_who_knows_it(api: Api) -> None:
+    """Other sessions of the account end; this one goes on."""
+    with api.client("admin") as client:
+        body = {"name": "careful", "role": "auditor", "password": PASSWORD}
+        assert client.post("/api/v1/operators", json=body).status_code == 201
+    signing = {"name": "careful", "password": PASSWORD}
+    with api.client(origin=api.base) as browser, api.client(origin=api.base) as other:
+        assert browser.post("/api/v1/sign-in", json=signing).status_code == 200
+        assert other.post("/api/v1/sign-in", json=signing).status_code == 200
+        wrong = {"current": PASSWORD + "?", "password": PASSWORD + "-2"}
+        assert browser.put("/api/v1/me/password", json=wrong).status_code == 403
+        right = {**wrong, "current": PASSWORD}
+        assert browser.put("/api/v1/me/password", json=right).status_code == 204
+        assert (browser.get("/api/v1/me").status_code, other.get("/api/v1/me").status_code) == (200, 401)
+        assert other.post("/api/v1/sign-in", json=signing).status_code == 401
+
+
 def test_a_session_is_for_pages_of_this_port(api: Api) -> None:
     """Without Origin or Sec-Fetch-Site nothing is changed with it; over https its cookie is secure."""
     code = _code(api)

@@ -115,3 +115,21 @@ def test_a_token_for_an_instance_that_is_gone_stops_nothing(tmp_path: Path) -> N
     snapshot = _source(tmp_path).read()
 
     assert [entry.instances for entry in snapshot.tokens] == [frozenset({"gone"})]
+
+
+def test_an_empty_store_opens_no_port_beside_those_of_binds(tmp_path: Path) -> None:
+    """The port of the instances is opened with the first of them."""
+    target = "{name: time, mcp: {host: 'http://127.0.0.1:9000/mcp'}}"
+    text = f"binds: [{{port: 3000, listeners: [{{routes: [{{backends: [{{mcp: {{targets: [{target}]}}}}]}}]}}]}}]\n"
+    for servers, ports in (({}, [3000]), ({"search": {"url": "http://127.0.0.1:9001/mcp"}}, [8000, 3000])):
+        _publish(tmp_path, {"mcpServers": servers})
+
+        assert [bind.port for bind in _source(tmp_path, text).read().binds] == ports
+
+
+def test_after_a_change_of_the_key_the_former_one_still_opens_it(tmp_path: Path) -> None:
+    """Otherwise the gateway would not start, and nobody would publish anew."""
+    _publish(tmp_path, {"mcpServers": {"search": {"url": "http://127.0.0.1:9001/mcp"}}})
+    (tmp_path / "key").rename(tmp_path / "key.old")
+
+    assert {"search", "time"} == _routes(_source(tmp_path).read()).keys()

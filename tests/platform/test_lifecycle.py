@@ -192,3 +192,25 @@ async def _without_a_store(folder: Path, document: Mapping[str, object], value: 
         password = str(json.dumps(document)).partition("moongate:")[2].partition("@")[0]
         assert password not in served.log
         assert "trying again" in served.log
+
+
+def test_tokens_for_instances_of_files_come_and_go_with_them(tmp_path: Path) -> None:
+    """A token that is only for an instance of a file is of use while that stands there."""
+
+    async def story() -> None:
+        async with Backend(polite) as backend:
+            servers = {name: {"url": backend.url, "type": "streamable-http"} for name in ("moon", "sun")}
+            async with serving(tmp_path, {"mcpServers": servers}) as served, served.admin() as api:
+                _, value = await token(api, instances=["moon"])
+                file = tmp_path / "gate.json"
+                document = json.loads(await asyncio.to_thread(file.read_text, "utf-8"))
+                for names, wanted in ((["moon"], 200), (["sun"], 404), (["moon", "sun"], 200)):
+                    document["mcpServers"] = {name: servers[name] for name in names}
+                    await asyncio.to_thread(file.write_text, json.dumps(document), "utf-8")
+                    await becomes(served, wanted, value)
+                await served.end()
+            (served.data_dir / "published").unlink()
+            async with serving(tmp_path, {"mcpServers": servers}) as again:
+                assert await status(again, value) == 200
+
+    run(story(), LIMIT)

@@ -11,6 +11,7 @@ UNCLEAR = [
     message("tools/call", arguments={}),
     message("tools/call", name=5),
     message("resources/read"),
+    message("resources/read", uri="a:" + "b" * 8192),
     message("completion/complete"),
     message("completion/complete", ref={"type": "ref/other", "name": "a"}),
     message("completion/complete", ref={"type": "ref/prompt"}),
@@ -31,7 +32,7 @@ def test_what_cannot_be_told_is_denied(sent: tuple[Envelope, bytes]) -> None:
     assert not allowed(access({"deny": ["tool:a"]}), sent)
     by = asking()
     assert allowed(access({"deny": ["tool:a"]}, mode="shadow"), sent, by)
-    assert "does not say which" in by.shadow
+    assert "the rules for 'alice' from 192.0.2.1 cannot judge it" in by.shadow
 
 
 SPELLINGS = [

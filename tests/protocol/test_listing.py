@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moongate.protocol.listing import LISTS, UncutError, cut_lists
+from moongate.protocol.listing import LISTS, UncutError, cut_lists, may_list
 
 TOOLS = frozenset({"tools"})
 
@@ -114,6 +114,27 @@ def test_what_two_readers_could_read_differently_is_not_cut(message: str) -> Non
     """Neither is what is no JSON at all: it is not passed on."""
     with pytest.raises(UncutError):
         cut(message, "a")
+
+
+LOOKS = [
+    ('{"result":{"tools":[', True),
+    ('{"jsonrpc" : "2.0", "id":1,"result" : { "_meta":{"a":["{"]},"resources" :\n[{"uri"', True),
+    ('data: {"id":5,"result":{"prompts":[]}}', True),
+    ('[{"id":5,"result":{"resourceTemplates":[', True),
+    ('{"result":{"capabilities":{"tools":{}}}}', False),
+    ('{"result":{"structuredContent":{"tools":[]}}}', False),
+    ('{"result":{"content":["tools",["tools"]]}}', False),
+    ('{"result":{"content":[{"text":"{\\"tools\\":[]}"}]}}', False),
+    ('{"result":{"toolsets":[]}}', False),
+    ('{"result":{"x":"', False),
+    ("", False),
+]
+
+
+@pytest.mark.parametrize(("window", "expected"), LOOKS)
+def test_an_answer_looks_like_a_list_by_how_it_begins(window: str, expected: bool) -> None:
+    """Only a member of the result itself counts."""
+    assert may_list(window.encode()) is expected
 
 
 def spaced(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:

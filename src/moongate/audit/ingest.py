@@ -26,7 +26,8 @@ from moongate.store.failing import StoreAway
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 20
+# What one transaction takes at most: some 9,000 records.
+CHUNK = 1 << 22
 IDLE_SECONDS = 0.2
 _WAITING_SECONDS = 0.02
 _LONGEST_PAUSE = 5.0

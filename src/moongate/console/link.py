@@ -17,7 +17,7 @@ FACTS_SECONDS = 0.5
 
 
 class Link:
-    """`live.Live` over the pair. `told` is called with each new `gateway`; `ended` is set when the gateway is gone, or
+    """`live.Live` over the pair. `told` is called with each new `gateway`, and `news` is set; `ended` is set when the gateway is gone, or
     wants this process to stop (`wanted`).
     """
 
@@ -26,6 +26,7 @@ class Link:
         self.settings: asyncio.Future[dict[str, Any]] = loop.create_future()
         self.gateway: dict[str, Any] = {}
         self.ended = asyncio.Event()
+        self.news = asyncio.Event()
         self.wanted = False
         self._writer = writer
         self._told = told
@@ -63,6 +64,7 @@ class Link:
             self.settings.set_result(message["settings"])
         elif "gateway" in message:
             self.gateway = message["gateway"]
+            self.news.set()
             self._told()
         elif "stop" in message:
             self.stop()

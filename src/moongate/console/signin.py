@@ -5,6 +5,7 @@ The first one comes by a one-time link, which the gateway prints at its first st
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -15,9 +16,12 @@ from moongate.console.guard import COOKIE, Cookie, Reader
 from moongate.console.problems import Refused
 from moongate.console.services import OnPlatform
 from moongate.control.platform.failures import Exists
+from moongate.control.platform.platform import Platform
 from moongate.control.platform.shapes import Actor, OperatorNew, OperatorPatch, Output, Password, Person, Role
 from moongate.control.platform.sign_ins import UNNAMED as GUEST
 from moongate.control.schema.values import Strict
+
+log = logging.getLogger("moongate")
 
 router = APIRouter(tags=["sign-in"])
 _NO = "the name, the password or the code is wrong, or the code was used or has expired"
@@ -42,6 +46,13 @@ class Me(Output):
     how: Literal["session", "key"]
 
 
+class PasswordChange(Strict):
+    """One's own password, and the one that replaces it."""
+
+    current: Annotated[str, Field(min_length=1, max_length=1024)]
+    password: Password
+
+
 class _NewAccount(Strict):
     name: Person
     password: Password
@@ -50,30 +61,45 @@ class _NewAccount(Strict):
 @router.post("/sign-in")
 async def sign_in(platform: OnPlatform, request: Request, response: Response, given: SignIn) -> Me:
     """Get a session: its cookie comes with the answer."""
-    source = "" if request.client is None else request.client.host
     if given.code is not None:
-        actor, account = await _by_code(platform, given, source)
+        actor, account = await _by_code(platform, given, request)
     elif given.name is not None and given.password is not None:
-        found = await platform.operators.check(given.name, given.password, source)
+        found = await platform.operators.check(given.name, given.password, _source(request))
         if found is None:
-            raise Refused(401, _NO)
+            raise _refused(request)
         actor, account = found, True
     else:
         raise Refused(422, "either a code, or name and password are needed")
+    await _begin_session(platform, request, response, actor, account=account)
+    return Me(name=actor.name, role=actor.role, how="session")
+
+
+def _source(request: Request) -> str:
+    return "" if request.client is None else request.client.host
+
+
+def _refused(request: Request) -> Refused:
+    # Not the name: it may be a password that was typed into the wrong field.
+    log.warning("a sign-in from %s was refused", _source(request))
+    return Refused(401, _NO)
+
+
+async def _begin_session(
+    platform: Platform, request: Request, response: Response, actor: Actor, *, account: bool = True
+) -> None:
     value = await platform.sign_ins.start(actor, account=account)
     # A page that came over https (through a proxy) says so; then the cookie is never sent without it.
     secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
     response.set_cookie(COOKIE, value, path="/", httponly=True, samesite="strict", secure=secure)
-    return Me(name=actor.name, role=actor.role, how="session")
 
 
-async def _by_code(platform: OnPlatform, given: SignIn, source: str) -> tuple[Actor, bool]:
+async def _by_code(platform: Platform, given: SignIn, request: Request) -> tuple[Actor, bool]:
     if (given.name is None) != (given.password is None):
         raise Refused(422, "a new account needs both a name and a password")
     account = None if given.name is None else _new_account(given)
-    role = await platform.codes.redeem(given.code or "", source)
+    role = await platform.codes.redeem(given.code or "", _source(request))
     if role is None:
-        raise Refused(401, _NO)
+        raise _refused(request)
     if account is None:
         return Actor(GUEST, role), False
     new = OperatorNew(name=account.name, role=role, password=account.password)
@@ -104,6 +130,17 @@ async def sign_out(platform: OnPlatform, response: Response, _: Reader, cookie: 
     if cookie is not None:
         await platform.sign_ins.end(cookie)
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+
+
+@router.put("/me/password", status_code=204)
+async def change_password(
+    platform: OnPlatform, request: Request, response: Response, actor: Reader, given: PasswordChange
+) -> None:
+    """Another password for one's own account; all its other sessions end."""
+    if await platform.operators.check(actor.name, given.current, _source(request)) is None:
+        raise Refused(403, "this is not the password of your account")
+    await platform.operators.patch(actor.name, OperatorPatch(password=given.password), actor)
+    await _begin_session(platform, request, response, actor)
 
 
 @router.get("/me")

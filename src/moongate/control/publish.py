@@ -54,6 +54,8 @@ class Publisher:
         self._build = build
         self._apply = apply
         self._refresh = refresh
+        # Said once, and again when they were gone meanwhile.
+        self.warned: frozenset[str] = frozenset()
         self._turn = asyncio.Lock()
         self._poked = asyncio.Event()
 
@@ -70,7 +72,9 @@ class Publisher:
                 log.error("the changed configuration cannot be put into force, the old one stays: %s", error)  # noqa: TRY400 - no trace: nothing of ours failed
                 return False
             for warning in snapshot.warnings:
-                log.warning("%s", warning)
+                if warning not in self.warned:
+                    log.warning("%s", warning)
+            self.warned = frozenset(snapshot.warnings)
             log.info("configuration reloaded")
             return True
 

@@ -53,20 +53,22 @@ def write_published(data_dir: Path, key: bytes, document: dict[str, Any], *, tok
         beside.unlink(missing_ok=True)
 
 
-def read_published(data_dir: Path, key: bytes) -> Published | None:
-    """None: nothing was published yet. Raises OSError, ValueError if it cannot be opened with this key."""
+def read_published(data_dir: Path, *keys: bytes) -> Published | None:
+    """None: nothing was published yet. Raises OSError, ValueError if none of the keys (the gateway's, then former
+    ones) opens it.
+    """
     try:
         sealed = (data_dir / NAME).read_bytes()
     except FileNotFoundError:
         return None
-    try:
-        plain = AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _CONTEXT)
-        return msgspec.json.decode(plain, type=Published)
-    except (InvalidTag, ValueError, msgspec.DecodeError):
-        message = (
-            "it was not sealed with this gateway's key, or is damaged; bring the key back, or remove the file: it "
-        )
-        raise ValueError(message + "is made again from the store") from None
+    for key in keys:
+        try:
+            plain = AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _CONTEXT)
+            return msgspec.json.decode(plain, type=Published)
+        except (InvalidTag, ValueError, msgspec.DecodeError):
+            continue
+    message = "it was not sealed with this gateway's key, or is damaged; bring the key back (a changed one as "
+    raise ValueError(message + "MOONGATE_KEY_OLD), or remove the file: it is made again from the store")
 
 
 def with_published(documents: Documents, published: Published) -> Documents:
@@ -78,6 +80,8 @@ def with_published(documents: Documents, published: Published) -> Documents:
         complaint = Complaint(STORE, str(error))
         return replace(documents, complaints=(*documents.complaints, complaint), complete=False)
     warnings = _give_way(documents.root, root)
+    if not _servers(root):  # an empty block would open a port beside those of `binds`
+        root.entries.pop(_SERVERS, None)
     access = _take_access(root)
     merged = merge(documents.root, root, complaints)
     return replace(

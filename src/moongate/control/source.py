@@ -11,7 +11,7 @@ from moongate.control.files import Documents, load
 from moongate.control.line import Line, read_line
 from moongate.control.programs import judge_programs
 from moongate.control.published import NAME, read_published, with_published
-from moongate.control.secrets import load_key
+from moongate.control.sealing import Keys
 from moongate.errors import Complaint, ConfigError
 from moongate.model.snapshot import Snapshot
 
@@ -46,7 +46,8 @@ class Source:
         if self.data_dir is None or self.published is None or not self.published.exists():
             return documents
         try:
-            published = read_published(self.data_dir, load_key(self.data_dir, self.environ))
+            keys = Keys.load(self.data_dir, self.environ)
+            published = read_published(self.data_dir, keys.current, *keys.old)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ConfigError((Complaint(str(self.published), f"cannot be read: {reason}"),)) from None

@@ -144,7 +144,7 @@ class Facts:
         """Those of the call; None: no condition may judge them."""
         if not self._read:
             self._read = True
-            self._found = None if self._arguments is None else read_arguments(bytes(self._arguments))
+            self._found = None if self._arguments is None else read_arguments(self._arguments)
         return self._found
 
     def prepared(self, conditions: tuple[Condition, ...], ask: Ask) -> Prepared:

@@ -254,7 +254,10 @@ class Access:
 
     def visible(self, caller: Caller, exchange: Exchange, kind: str, name: str) -> bool:
         """Whether a list shows a tool, prompt or resource: if a call of it might be allowed, whatever its arguments."""
-        asks = using(kind, name, USES[kind])
+        try:
+            asks = using(kind, name, USES[kind])
+        except UnclearError:
+            return False
         facts = Facts(self._instance, caller.who, exchange)
         for ask in asks:
             decision = self._decision(caller, ask, only=len(asks) == 1)

@@ -271,16 +271,17 @@ def _guarded(work: Callable[..., object], *values: object) -> object:
         return _FAILED
 
 
-def read_arguments(raw: bytes) -> dict[str, object] | None:
+def read_arguments(written: msgspec.Raw | bytes) -> dict[str, object] | None:
     """Arguments as a condition sees them; None: none may judge them.
 
     That is what is too long, no object, holds a number that 64 bits cannot hold, or what two parsers could read
     differently: a member that stands twice, or two that differ only in case.
     """
+    if len(written) > MAX_ARGUMENTS:
+        return None
+    raw = bytes(written)
     if not raw or raw == b"null":
         return {}
-    if len(raw) > MAX_ARGUMENTS:
-        return None
     try:
         found = _MEMBERS.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

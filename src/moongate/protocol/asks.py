@@ -24,6 +24,9 @@ USES = {TOOL: "tools/call", PROMPT: "prompts/get", RESOURCE: "resources/read"}
 # What these ask for stands in other places than the name that an envelope has.
 SAY_MORE = frozenset({"completion/complete", "subscriptions/listen"})
 
+# Comparing longer ones would hold up everybody else's requests.
+MAX_URI = 8192
+
 _ROUNDS = 3
 _ENDS = "".join(map(chr, range(0x21)))
 _DROPPED = str.maketrans("", "", "\t\r\n")
@@ -87,7 +90,10 @@ def asks_of(message: Envelope, raw: bytes) -> tuple[Ask, ...]:
 
 
 def using(kind: str, name: str, method: str) -> tuple[Ask, ...]:
-    """What a call of `method` asks for that names one tool, prompt or resource."""
+    """What a call of `method` asks for that names one tool, prompt or resource. Raises UnclearError."""
+    if kind == RESOURCE and len(name) > MAX_URI:
+        text = f"{method} names a resource of more than {MAX_URI} characters"
+        raise UnclearError(text)
     ask = Ask(method, kind, name)
     if kind != RESOURCE or (other := canonical(name)) == name:
         return (ask,)
@@ -128,7 +134,7 @@ def _listened(method: str, notifications: msgspec.Raw) -> tuple[Ask, ...]:
     return tuple(ask for name in names for ask in using(RESOURCE, name, method))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def canonical(uri: str) -> str:
     """A URI in one form (RFC 3986 section 6.2): decoded, scheme and host in lower case, without `.`, `..` and empty
     segments. Not to be sent to anybody.

@@ -32,19 +32,14 @@ class List(NamedTuple):
     name: str
 
 
-# By the member of the result; and which member answers which method.
+# By the member of the result; and what asks for them.
 LISTS = {
     "tools": List(TOOL, "name"),
     "prompts": List(PROMPT, "name"),
     "resources": List(RESOURCE, "uri"),
     "resourceTemplates": List(RESOURCE, "uriTemplate"),
 }
-LISTED_BY = {
-    "tools/list": "tools",
-    "prompts/list": "prompts",
-    "resources/list": "resources",
-    "resources/templates/list": "resourceTemplates",
-}
+LISTED_BY = frozenset({"tools/list", "prompts/list", "resources/list", "resources/templates/list"})
 
 _FOLDED = frozenset(map(str.casefold, LISTS))
 

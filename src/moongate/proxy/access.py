@@ -46,26 +46,23 @@ def cutter(call: Call, caller: Caller) -> Cut | None:
     On a stream that a client listens to, the answer to any call may come (again).
     """
     if call.message is not None:
-        listed = LISTED_BY.get(call.message.method)
-        members = frozenset() if listed is None else frozenset({listed})
-    elif call.batch:
-        members = frozenset(LISTED_BY[one.method] for one in call.batch if one.method in LISTED_BY)
+        lists = call.message.method in LISTED_BY
     else:
-        members = _ALL if call.method == "GET" else frozenset()
-    return cutter_of(call, caller, members) if members else None
+        lists = any(one.method in LISTED_BY for one in call.batch) or call.method == "GET"
+    return cutter_of(call, caller) if lists else None
 
 
-def cutter_of(call: Call, caller: Caller, members: frozenset[str] = _ALL) -> Cut | None:
-    """What takes out of any message that its caller may not use, from lists that stand under these names."""
+def cutter_of(call: Call, caller: Caller) -> Cut | None:
+    """What takes out of any message what its caller may not use."""
     access = call.route.access
     if access is None or not access.filters:
         return None
-    return partial(_cut, members=members, keep=partial(access.visible, caller, call.exchange))
+    return partial(_cut, keep=partial(access.visible, caller, call.exchange))
 
 
-def _cut(message: bytes, members: frozenset[str], keep: Callable[[str, str], bool]) -> bytes:
+def _cut(message: bytes, keep: Callable[[str, str], bool]) -> bytes:
     try:
-        return cut_lists(message, members, keep)
+        return cut_lists(message, _ALL, keep)
     except UncutError as error:
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, f"a list cannot be filtered: {error}") from None
 

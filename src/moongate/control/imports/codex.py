@@ -82,6 +82,9 @@ def _entry(key: str, written: dict[str, Any], where: str, imported: Imported) ->
     imported.add(key, config, where, enabled=written.get("enabled") is not False)
 
 
+_WORDS: dict[type, str] = {list: "list", dict: "table"}
+
+
 def _headers(written: dict[str, Any], lose: Callable[[str], None]) -> dict[str, Any]:
     headers: dict[str, Any] = dict(literal(_values(written, "http_headers", dict, lose)))
     for name, variable in _values(written, "env_http_headers", dict, lose).items():
@@ -97,7 +100,7 @@ def _values(written: dict[str, Any], key: str, kind: type[Kind], lose: Callable[
     if isinstance(value, kind):
         return value
     if value is not None:
-        lose(f"{key} is not a {'list' if kind is list else 'table'}; it is left out")
+        lose(f"{key} is not a {_WORDS[kind]}; it is left out")
     return kind()
 
 

@@ -121,6 +121,9 @@ class Instances:
 
     async def config(self, name: str) -> dict[str, Any]:
         """The entry with its secrets, as the data plane gets it. Never for an answer."""
+        if (found := self._file(name)) is not None:
+            text = f"the secrets of {name!r} stand in a file ({found.where}), which only the gateway itself reads"
+            raise ReadOnly(f"{text}; test it as a draft: moongate instance test {name} --url URL, or -- COMMAND ARGS")
         row = await self._row(name)
         config: dict[str, Any] = self._ground.open(KIND, name, row.config_sealed)
         return config
