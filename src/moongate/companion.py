@@ -69,8 +69,8 @@ def awaits_publication(data_dir: Path, settings: PlatformSettings) -> bool:
 
 
 class Companion:
-    """See the module. `answer` gets the name of a question and what goes with it; `listening` is called each time that
-    the platform process is ready, `on_published` when it has published. `settings` is for JSON.
+    """See the module. `answer` gets the name of a question and what goes with it; `listening` is called when the
+    platform process is ready, with something new to say, `on_published` when it has published. `settings` is for JSON.
     """
 
     def __init__(self, settings: dict[str, Any], answer: Answer, listening: Callable[[Console], None]) -> None:
@@ -87,6 +87,7 @@ class Companion:
         self._stopping = False
         self._renewing = False
         self._port: int | None = None
+        self._console: Console | None = None
 
     @property
     def pid(self) -> int | None:
@@ -234,7 +235,10 @@ class Companion:
                 self._why = str(message["why"])
             case "listening":
                 self._port = message["port"]
-                self._listening(Console(message["address"], message.get("link")))
+                console = Console(message["address"], message.get("link"))
+                if console != self._console:
+                    self._console = console
+                    self._listening(console)
             case other:
                 log.error("the platform process said what nobody understands: %r", other)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import ipaddress
 import json
 import logging
 import os
@@ -93,6 +94,8 @@ class PlatformProcess:
         """Until the gateway is gone, or says so. Raises StartError."""
         listening = listen(self._settings)
         address = _address(listening)
+        if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
+            log.warning("the console can be reached from elsewhere without TLS; better put a proxy with TLS before it")
         services = Services(
             backing=self._backing,
             directory=self._data_dir / JOURNAL,

@@ -147,6 +147,9 @@ def test_records_are_found_followed_and_exported(api: Api) -> None:
             found = other.get(f"/api/v1/audit/records?requestId={failed}").json()["items"]
             assert [record["failure"] for record in found] == ["upstream_connect"]
             assert other.get(f"/api/v1/audit/records/{unknown}").json()["items"][0]["failure"] == "not_found"
+            (told,) = other.get(f"/api/v1/audit/records/{failed}").json()["items"]
+            assert told["meaning"]
+            assert told["advice"]
             assert other.get("/api/v1/audit/records/" + "0" * 20).status_code == 404
             refused = other.get("/api/v1/audit/records?outcome=refused&path=/mcp/now*").json()["items"]
             assert unknown in [record["requestId"] for record in refused]

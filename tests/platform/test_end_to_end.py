@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
 import signal
 import time
@@ -81,12 +82,26 @@ def test_the_whole_way(tmp_path: Path) -> None:
                 assert await becomes(served, 401, value) < 1.0
                 async with asyncio.timeout(1.0):
                     await client.body(stream)  # its token is good for nothing any more
+            await tokens_end(served, api)
             assert (await api.patch(f"/tokens/{id_}", json={"enabled": True})).status_code == 200
             await becomes(served, 200, value)
             await streams_end_with(served, api, value)
             assert await served.end() == 0
 
     run(story(), LIMIT)
+
+
+async def tokens_end(served: Served, api: httpx.AsyncClient) -> None:
+    """One that is deleted, one that expires."""
+    id_, value = await token(api)
+    await becomes(served, 200, value)
+    assert (await api.delete(f"/tokens/{id_}")).status_code == 204
+    assert await becomes(served, 401, value) < 1.0
+    expires = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2)
+    _, value = await token(api, expires=expires.isoformat())
+    await becomes(served, 200, value)
+    await becomes(served, 401, value)
+    assert dt.datetime.now(dt.UTC) - expires < dt.timedelta(seconds=1)
 
 
 async def streams_end_with(served: Served, api: httpx.AsyncClient, value: str) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from moongate.audit.export import FORMATS
+from moongate.audit.meanings import MEANINGS
 from moongate.audit.query import Filter, check_filter, find, one, stream
 from moongate.audit.status import status
 from moongate.audit.tail import Tail
@@ -25,7 +26,7 @@ from moongate.console.instances import Outcome
 from moongate.console.problems import Refused
 from moongate.console.queries import MAX_LIMIT, Named, Wanted
 from moongate.console.services import Given, Services
-from moongate.errors import Complaint, ConfigError
+from moongate.errors import Complaint, ConfigError, FailureClass
 from moongate.store.failing import StoreAway
 from moongate.tasks import Tasks
 
@@ -95,6 +96,9 @@ class Record(Outcome):
 
     id: str | None = None
     time: float
+    failure: str | None = None
+    meaning: Annotated[str | None, Field(description="The class of the failure in words; of a single record.")] = None
+    advice: str | None = None
     request_id: str
 
 
@@ -128,7 +132,7 @@ async def get_record(services: Given, _: Reader, requestId: Named) -> Records:  
     found = await one(services.store, requestId) if _REQUEST_ID.fullmatch(requestId) else []
     if not found:
         raise Refused(404, "there is no record of this request (any more)")
-    return Records(items=[Record.model_validate(item) for item in found], next=None)
+    return Records(items=[Record.model_validate(_with_meaning(item)) for item in found], next=None)
 
 
 @router.get("/tail", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
@@ -164,6 +168,15 @@ async def verify_records(services: Given, _: Reader) -> Report:
 async def get_status(services: Given, _: Reader) -> Report:
     """What was recorded, brought into the store, and lost."""
     return Report.model_validate(await status(services.store, services.directory))
+
+
+def _with_meaning(record: dict[str, Any]) -> dict[str, Any]:
+    """With the class of the failure in words, and what to do about it."""
+    failure = record.get("failure")
+    if failure not in set(FailureClass):
+        return record
+    meaning = MEANINGS[FailureClass(failure)]
+    return {**record, "meaning": meaning.what, "advice": meaning.do}
 
 
 async def _fresh(services: Services) -> None:

@@ -17,8 +17,10 @@ FACTS_SECONDS = 0.5
 
 
 class Link:
-    """`live.Live` over the pair. `told` is called with each new `gateway`, and `news` is set; `ended` is set when the gateway is gone, or
-    wants this process to stop (`wanted`).
+    """`live.Live` over the pair.
+
+    With each new `gateway` `told` is called and `news` is set; `ended` is set when the gateway is gone, or wants this
+    process to stop (`wanted`).
     """
 
     def __init__(self, writer: asyncio.StreamWriter, told: Callable[[], None]) -> None:
