@@ -1,7 +1,8 @@
 # `make run` shows Moongate at work, `make test` proves it. Both set up all they need in this directory.
 
 PYTHON_BIN := .venv/bin/python
-PYTEST = $(PYTHON_BIN) -m pytest --timeout 60
+# Two processes: half of the tests wait for something most of the time.
+PYTEST = $(PYTHON_BIN) -m pytest --timeout 60 -n 2 --dist loadfile
 CODE = $(wildcard src tests fuzz bench scripts examples conftest.py)
 PORT ?= 8000
 ARGS ?=

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -144,17 +145,20 @@ def opened(folder: Path, names: Mapping[str, str], picture: str) -> Iterator[Bro
     if os.geteuid() == 0:
         options.add_argument("--no-sandbox")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    environment = programs.environment({"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "TMPDIR": str(folder)})
-    service = Service(shutil.which("chromedriver"), env=environment, popen_kw={"start_new_session": True})
-    driver = Chrome(options, service)
-    session = service.process.pid
-    try:
-        yield Browser(driver, picture)
-    finally:
+    home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    # Chromium listens on a socket in there, whose path must not be longer than 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="moongate-") as short:
+        environment = programs.environment({**home, "TMPDIR": short})
+        service = Service(shutil.which("chromedriver"), env=environment, popen_kw={"start_new_session": True})
+        driver = Chrome(options, service)
+        session = service.process.pid
         try:
-            driver.quit()
+            yield Browser(driver, picture)
         finally:
-            _end_session(session)
+            try:
+                driver.quit()
+            finally:
+                _end_session(session)
 
 
 def _end_session(session: int) -> None:
