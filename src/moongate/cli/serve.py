@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shlex
 import sys
@@ -16,12 +17,15 @@ import uvloop
 from moongate.cli.places import DEFAULT_FILES, default_data_dir, default_files
 from moongate.companion import Console
 from moongate.control.addresses import RouteAddress, route_addresses
-from moongate.control.compile import LOOPBACK, CompileOptions
+from moongate.control.claim import claim
+from moongate.control.compile import DEFAULT_PORT, LOOPBACK, CompileOptions
 from moongate.control.line import Line
 from moongate.control.published import NAME
 from moongate.control.source import Source
 from moongate.errors import ConfigError, StartError
 from moongate.runtime import Runtime, Second, log_to_stderr
+
+log = logging.getLogger("moongate")
 
 OK, USAGE, CANNOT_START = 0, 2, 3
 NO_FILE = f"""nothing to serve. One server needs no file:
@@ -72,10 +76,11 @@ def serve(options: ServeOptions) -> int:
         print(NO_FILE, file=sys.stderr)
         return USAGE
     compiling = CompileOptions(host=options.host, port=options.port)
-    source = Source(files, compiling, os.environ, options.line, data_dir)
-    runtime = Runtime(data_dir)
     second = Second(options.log_level, _show_console) if options.console and options.line is None else None
     try:
+        data_dir = _claimed(data_dir, options)
+        source = Source(files, compiling, os.environ, options.line, data_dir)
+        runtime = Runtime(data_dir)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(runtime.serve(source, lambda: _show_start(runtime, source), second))
     except ConfigError as error:
@@ -85,6 +90,21 @@ def serve(options: ServeOptions) -> int:
         print(f"moongate cannot start: {error}", file=sys.stderr)
         return CANNOT_START
     return OK
+
+
+def _claimed(data_dir: Path, options: ServeOptions) -> Path:
+    """The directory that this process works in. Of several servers without a file the first takes the usual one, each
+    other one a directory below it. Raises StartError.
+    """
+    try:
+        claim(data_dir)
+    except StartError:
+        if options.line is None or options.data_dir is not None:
+            raise
+        data_dir = data_dir / f"port-{DEFAULT_PORT if options.port is None else options.port}"
+        claim(data_dir)
+        log.info("another gateway uses %s; records of this one are in %s", data_dir.parent, data_dir)
+    return data_dir
 
 
 def _show_start(runtime: Runtime, source: Source) -> None:
