@@ -22,6 +22,7 @@ from typing import IO, Any
 import pytest
 
 from moongate.testing import Backend, Exchange, Script
+from tests.patience import second
 from tests.proxy.talk import call, config, connected, event, initialize, modern_call, polite, result, run, until
 
 START = 15.0
@@ -361,7 +362,7 @@ def test_a_token_that_was_taken_out_of_the_file_is_refused_within_a_second(tmp_p
                 (tmp_path / "gate.yaml").write_text(config(backend.url, gateway={"tokens": tokens}))
                 changed = time.monotonic()
                 while (await client.ask(call(), {"x-api-key": "alice-token"})).status != status:
-                    assert time.monotonic() - changed < 1.0
+                    assert time.monotonic() - changed < second()
                     await asyncio.sleep(0.02)
 
     run(story())
