@@ -171,11 +171,6 @@ class Runtime:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         raise_file_limit()
-        snapshot = source.read()
-        if second is not None and snapshot.platform.enabled:
-            self.companion = Companion(self._settings(snapshot, second), self._answer, second.announce)
-        snapshot = await self._known_callers(source, snapshot)
-        await self.start(snapshot)
 
         async def apply(snapshot: Snapshot) -> None:
             await self.apply(snapshot)
@@ -183,6 +178,12 @@ class Runtime:
                 self.companion.tell(self._settings(snapshot, second), gateway(self))
 
         publisher = Publisher(source.paths, source.read, apply, self.refresh, source.published)
+        snapshot = source.read()
+        if second is not None and snapshot.platform.enabled:
+            self.companion = Companion(self._settings(snapshot, second), self._answer, second.announce)
+        snapshot = await self._known_callers(source, snapshot)
+        await self.start(snapshot)
+
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.tasks.spawn(publisher.publish(), "reload"))

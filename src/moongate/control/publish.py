@@ -58,6 +58,8 @@ class Publisher:
         self.warned: frozenset[str] = frozenset()
         self._turn = asyncio.Lock()
         self._poked = asyncio.Event()
+        # Of what is read first, which is after this: a change meanwhile is seen.
+        self._used = self._stamp()
 
     async def publish(self) -> bool:
         """Read again and put into force. False: the old configuration stays, and the log says why."""
@@ -104,7 +106,7 @@ class Publisher:
 
     async def watch(self) -> None:
         """Publish whenever a file has changed, and `refresh` what else is read from files. Runs until cancelled."""
-        used = last = self._stamp()
+        last = self._used
         while True:
             poked = await self._pause()
             now = self._stamp()
@@ -112,8 +114,8 @@ class Publisher:
             still, last = poked or now == last, now
             try:
                 self._refresh()
-                if still and now != used and all(any(part) for part in now):
-                    used = now
+                if still and now != self._used and all(any(part) for part in now):
+                    self._used = now
                     await self.publish()
             except Exception:
                 log.exception("the configuration could not be reloaded, the old one stays in force")
