@@ -8,7 +8,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = "moongate"
 
 # What finds, shows and judges records; the journal is the data plane's.
-READS_RECORDS = {f"audit.{module}" for module in ("chain", "export", "meanings", "query", "redact", "status", "tail", "verify")}
+_RECORDS = ("chain", "export", "meanings", "query", "redact", "status", "tail", "verify")
+READS_RECORDS = {f"audit.{module}" for module in _RECORDS}
+
+# What builds objects and joins the planes.
+BUILD = {"runtime", "companion", "connecting", "explaining", "platform_process"}
 
 # Package, or module beside the packages -> what of Moongate it may import besides itself. Whatever is not named here is
 # forbidden. "audit.query" allows one module of a package; "policies:config" allows the configuration classes of a
@@ -27,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy": {"model", "wire", "protocol", "policies", "audit", "upstreams", "errors", "tasks"},
     "control": {"model", "store", "errors", "tasks", "policies:config", "upstreams:config", "audit.redact"},
     "console": {"control", "store", "model", "errors", "tasks", *READS_RECORDS},
-    "cli": {"control", "audit", "runtime", "companion", "connecting", "explaining", "platform_process", "errors", "tasks"},
+    "cli": {"control", "audit", "errors", "tasks", *BUILD},
     "__main__": {"cli", "control", "audit.query", "runtime", "errors"},
     "runtime": {"*"},
     "connecting": {"*"},
