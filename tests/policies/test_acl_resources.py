@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moongate.protocol.jsonrpc import Envelope
-from tests.policies.asking import access, allowed, asking, message, read
+from tests.policies.asking import Rule, access, allowed, asking, message, read
 
 UNCLEAR = [
     message("tools/call", arguments={}),
@@ -23,6 +23,16 @@ UNCLEAR = [
     message("subscriptions/listen", notifications={"resourceSubscriptions": "file:///a"}),
     message("subscriptions/listen", notifications={"resourcesubscriptions": ["file:///a"]}),
     message("subscriptions/listen", notifications=["file:///a"]),
+    message("subscriptions/listen", notifications={"resourceSubscriptions": [f"a:{n}" for n in range(257)]}),
+    message("subscriptions/listen", notifications={"resourceSubscriptions": ["a:" + "b" * 8000] * 9}),
+    # What only looks like a method that names something.
+    message("Tools/Call", name="a"),
+    message("tool\u017f/call", name="a"),
+    message("resources/Read", uri="file:///a"),
+    message("resources/read ", uri="file:///a"),
+    message("\u2003prompts/get", name="a"),
+    message("tools/call\u200b", name="a"),
+    message("tools/call\x00", name="a"),
 ]
 
 
@@ -50,6 +60,10 @@ SPELLINGS = [
     " file:///secret/a",
     "file:///sec\tret/a",
     "file:///x?/../secret/a",
+    "file:///a/../secret/a?/../../b",
+    "file:///data//../secret/a",
+    "file://elsewhere/secret/a",
+    "file:///secret/a?b#c",
 ]
 
 
@@ -91,3 +105,69 @@ def test_what_is_remembered_of_one_kind_is_not_taken_for_another() -> None:
     for _ in range(2):
         assert allowed(rules, message("subscriptions/listen", notifications={}))
         assert not allowed(rules, message("subscriptions/listen", notifications={"resourceSubscriptions": ["a:b"]}))
+
+
+WEB = [
+    "https://host/secret/x",
+    "https:host/secret/x",
+    "https:///host/secret/x",
+    "https://host:443/secret/x",
+    "https://host:/secret/x",
+    "https://u@host/secret/x",
+    "https://host./secret/x",
+    "HTTPS://HOST/secret/x?y",
+]
+
+
+@pytest.mark.parametrize("uri", WEB)
+def test_an_address_is_denied_however_it_is_written(uri: str) -> None:
+    """As browsers and libraries read addresses of the web."""
+    assert not allowed(access({"deny": ["resource:https://host/secret/*"]}), message("resources/read", uri=uri))
+    assert not allowed(access({"allow": ["resource:https://host/pub/*"]}), message("resources/read", uri=uri))
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///pub/../etc/passwd?/../../pub/y", "file:///pub/%2e%2e/etc/passwd#/../../pub/y"]
+)
+def test_a_query_does_not_lead_back_to_what_is_allowed(uri: str) -> None:
+    """Whoever reads the path alone is somewhere else."""
+    rules = access({"allow": ["resource:file:///pub/*"]})
+    assert not allowed(rules, message("resources/read", uri=uri))
+    assert allowed(rules, message("resources/read", uri="file:///pub/y?z=1"))
+
+
+def test_what_a_server_might_understand_can_be_denied_and_need_not_be_allowed() -> None:
+    """A rule against one file holds for it with a query; one that allows a host's files is enough for them."""
+    rules = access({"deny": ["resource:note://a/b"]})
+    assert not allowed(rules, message("resources/read", uri="note://a/b?x"))
+    assert not allowed(rules, message("resources/read", uri="note://a/b#x"))
+    assert allowed(rules, message("resources/read", uri="note://a/bc?x"))
+    rules = access({"allow": ["resource:file://docs/*", "resource:note://a?*"]})
+    assert allowed(rules, message("resources/read", uri="file://docs/x"))
+    assert allowed(rules, message("resources/read", uri="note://a?x"))
+
+
+RULES: list[tuple[Rule, bool]] = [
+    ({"deny": ["tool:a"]}, True),
+    ({"allow": ["resource:*"]}, True),
+    ({"deny": True, "users": ["bob"]}, True),
+    ({"deny": ["method:resources/subscribe"]}, True),
+    ({"deny": ["resource:note://*"]}, False),
+    ({"deny": True, "when": 'resource == "note://a"'}, False),
+]
+
+
+@pytest.mark.parametrize(("rule", "passes"), RULES)
+def test_uris_must_be_plain_where_rules_tell_resources_apart(rule: Rule, passes: bool) -> None:
+    """Rules for tools alone do not change which resources can be read, nor do those on trial."""
+    odd = message("resources/read", uri="file:///a/../b")
+    assert allowed(access(rule), odd) is passes
+    assert allowed(access(rule, mode="shadow"), odd)
+    assert allowed(access(rule, mode="shadow", gateway=[{"deny": ["tool:a"]}]), odd)
+
+
+def test_methods_that_nobody_knows_are_no_lookalikes() -> None:
+    """They are judged by their name, as ever."""
+    rules = access({"deny": ["tool:a"]})
+    for method in ("vendor/Thing", "tools/call2", "Notifications/x"):
+        assert allowed(rules, message(method, name="a"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -204,3 +205,37 @@ def test_every_other_byte_stays(
     assert json.loads(left) == expected
     if len(stays) == len(found):
         assert left == whole
+
+
+BOMBS = [
+    b'{"result":{"tools":1,"x":[],"content":[{"text":"%b',
+    b'{"id":1,"x":{"y":{"tools":[%b',
+    b'[[[["tools":[%b',
+]
+FILLINGS = [b'\\"', b"\\", b'"', b"{}", b'"tools"', b"[", b'"tools":[']
+
+
+@pytest.mark.parametrize("around", BOMBS)
+@pytest.mark.parametrize("filling", FILLINGS)
+def test_looking_for_a_list_takes_linear_time(around: bytes, filling: bytes) -> None:
+    """Whatever a window holds, cut off in the middle of a text or no JSON at all: it is looked through once."""
+
+    def seconds(count: int) -> float:
+        window = around % (filling * count)
+        found = []
+        for _ in range(3):
+            before = time.perf_counter()
+            may_list(window)
+            found.append(time.perf_counter() - before)
+        return min(found)
+
+    assert seconds(60_000) < 40 * seconds(6_000) + 0.05
+    assert seconds(60_000) < 2
+
+
+def test_a_list_behind_a_text_with_quotes_is_seen() -> None:
+    """Escaped quotes, and a text that goes on behind the window."""
+    text = '"' * 99 + "\\"
+    assert may_list(json.dumps({"result": {"a": text, "tools": []}}).encode())
+    assert not may_list(json.dumps({"result": {"a": text + '"tools":['}}).encode())
+    assert not may_list(json.dumps({"result": {"a": text + '"tools":['}}).encode()[:-9])

@@ -12,7 +12,8 @@ from moongate.model.exchange import Exchange
 from moongate.model.principal import Principal
 from moongate.model.snapshot import PolicyConfig
 from moongate.policies.cel import CHANGING, Condition, ConditionConfig, Prepared, read_arguments
-from moongate.protocol.asks import METHOD, RESOURCE, USES, Ask, canonical
+from moongate.protocol.asks import METHOD, RESOURCE, USES, Ask
+from moongate.protocol.uris import canonical
 
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"})
 
@@ -93,6 +94,13 @@ class Rule:
         for kind, pattern in config.patterns:
             forms = {pattern, canonical(pattern)} if kind == RESOURCE else {pattern}
             self._globs.setdefault(kind, []).extend(map(Glob, forms))
+
+    @property
+    def tells_resources(self) -> bool:
+        """Whether it depends on which resource is asked for."""
+        when = self.config.when
+        named = any(kind == RESOURCE and glob.strip("*") for kind, glob in self.config.patterns)
+        return named or (when is not None and "resource" in when.reads)
 
     def concerns(self, principal: Principal, source: str) -> bool:
         """Whether it is about a caller. An address that cannot be read is in every denied network, and in no other."""

@@ -115,6 +115,9 @@ class Access:
         self.filters = any(not config.shadow for config in configs)
         self._instance = instance
         self._sets = [(config, _ready(config)) for config in configs]
+        # Sets on trial must not refuse what the others can judge.
+        judging = [rules for config, rules in self._sets if not (self.filters and config.shadow)]
+        self._strict = any(rule.tells_resources for rules in judging for rule in rules)
         self._callers: dict[tuple[Principal, str], Caller] = {}
         self._decisions: dict[tuple[Caller, str, str | None], _Decision] = {}
 
@@ -182,16 +185,17 @@ class Access:
             facts = Facts(self._instance, caller.who, exchange, message.arguments or b"")
             return self._judge_ask(decision, exchange, (facts, caller))
         try:
-            asks = asks_of(message, raw)
+            asks = asks_of(message, raw, strict=self._strict)
         except UnclearError as unclear:
             return self._unclear(caller, exchange, str(unclear))
         facts = Facts(self._instance, caller.who, exchange, message.arguments or b"")
         verdict = Verdict(_NAME, "asks for nothing")
         only = len(asks) == 1 and message.method not in SAY_MORE
         for ask in asks:
-            verdict = self._judge_ask(self._decision(caller, ask, only=only), exchange, (facts, caller))
-            if verdict.refusal is not None:
-                break
+            found = self._judge_ask(self._decision(caller, ask, only=only), exchange, (facts, caller))
+            if found.refusal is not None:
+                return found
+            verdict = verdict if ask.also else found
         return verdict
 
     def _unclear(self, caller: Caller, exchange: Exchange, why: str) -> Verdict:
@@ -255,7 +259,7 @@ class Access:
     def visible(self, caller: Caller, exchange: Exchange, kind: str, name: str) -> bool:
         """Whether a list shows a tool, prompt or resource: if a call of it might be allowed, whatever its arguments."""
         try:
-            asks = using(kind, name, USES[kind])
+            asks = using(kind, name, USES[kind], strict=self._strict)
         except UnclearError:
             return False
         facts = Facts(self._instance, caller.who, exchange)
@@ -320,7 +324,7 @@ def _allowed(view: _View, ask: Ask, facts: Facts) -> tuple[Verdict | None, list[
     """What allows it (apart from what denies it), and otherwise what might."""
     if not view.closed:
         return Verdict(_NAME, f"{view.config.setting} does not deny {_shown(ask)}"), []
-    if ask.common:
+    if ask.common or ask.also:
         return Verdict(_NAME, f"{_shown(ask)} need not be allowed"), []
     left = []
     for one in view.allows:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from moongate.model.snapshot import PolicyConfig
+from moongate.policies.budget import LOOPS, is_short, judge_cost
 
 VARIABLES = ("principal", "source", "instance", "method", "tool", "prompt", "resource", "arguments", "headers", "now")
 # Other at each call; what reads none of them may be remembered.
@@ -31,7 +32,7 @@ MAX_ARGUMENTS = 64 * 1024
 _FUNCTIONS = frozenset(
     {
         *("size", "contains", "startsWith", "endsWith", "matches", "type", "dyn", "has"),
-        *("all", "exists", "exists_one", "map", "filter"),
+        *LOOPS,
         *("int", "uint", "double", "string", "bytes", "timestamp", "duration"),
         *("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear"),
         *("getHours", "getMinutes", "getSeconds", "getMilliseconds"),
@@ -85,12 +86,13 @@ else:
 @dataclass(frozen=True, slots=True)
 class ConditionConfig(PolicyConfig):
     """An expression that was judged. `reads`: its variables; `members`: what it reads of the arguments (None: perhaps
-    all of them).
+    all of them). `loops`: it goes through lists (once each, not within one another), so that its arguments are bounded.
     """
 
     source: str
     reads: frozenset[str]
     members: frozenset[str] | None = None
+    loops: bool = False
 
     @staticmethod
     def read(text: str) -> ConditionConfig:
@@ -99,11 +101,13 @@ class ConditionConfig(PolicyConfig):
             message = f"must be at most {MAX_EXPRESSION} characters"
             raise ValueError(message)
         program = _compiled(text)
+        cost = judge_cost(text)
         plain = _STRING.sub('""', text)
         bound = frozenset(_BOUND.findall(text))
         names = frozenset(program.variables())
         _check_names(names - bound)
-        _check_functions(frozenset(program.functions()))
+        # The library has loops of other names, which it calls no functions.
+        _check_functions(frozenset(program.functions()) | cost.methods)
         for member in _OF_PRINCIPAL.findall(plain):
             if member not in OF_PRINCIPAL and "principal" not in bound:
                 message = f"principal has no {member}; it has {', '.join(OF_PRINCIPAL)}"
@@ -113,7 +117,8 @@ class ConditionConfig(PolicyConfig):
             message = 'must be a condition, which is true or false, such as tool == "pay"'
             raise ValueError(message)
         members = _ARGUMENTS.findall(text)  # in strings and comments too: one too many does no harm
-        return ConditionConfig(text, names & frozenset(VARIABLES), frozenset(members) if all(members) else None)
+        reads = names & frozenset(VARIABLES)
+        return ConditionConfig(text, reads, frozenset(members) if all(members) else None, cost.loops)
 
     @property
     def changing(self) -> bool:
@@ -134,6 +139,7 @@ class Condition:
         self.changing = config.changing
         self._lasting = config.reads - CHANGING
         self.members = config.members
+        self.loops = config.loops
         self._program = _compiled(config.source)
         self._flat = _flattened(config, self._program)
 
@@ -148,8 +154,17 @@ class Condition:
         arguments = needed.get("arguments")
         if self.members is not None and isinstance(arguments, dict):  # what is handed over costs time
             needed["arguments"] = {name: arguments[name] for name in self.members if name in arguments}
+        if not self.takes(arguments):
+            return None
         found = _guarded(self._program.execute, needed)
         return found if isinstance(found, bool) else None
+
+    def takes(self, arguments: object) -> bool:
+        """Whether what it reads of the arguments is short enough for its loops."""
+        if not self.loops or not isinstance(arguments, dict):
+            return True
+        names = arguments.keys() if self.members is None else self.members & arguments.keys()
+        return is_short([arguments[name] for name in names], len(names))
 
     def in_context(self, context: cel.Context, *, flat: bool) -> bool | None:
         """The same with values that were handed over before."""
@@ -192,7 +207,10 @@ class Prepared:
             needed = {name: arguments[name] for name in self._members if name in arguments}
         if _guarded(context.add_variable, "arguments", needed) is _FAILED:
             return [None] * len(conditions)
-        found = [condition.in_context(context, flat=False) for condition in conditions]
+        found = [
+            condition.in_context(context, flat=False) if condition.takes(arguments) else None
+            for condition in conditions
+        ]
         context.add_variable("arguments", None)
         return found
 
@@ -203,7 +221,9 @@ class Prepared:
             value = arguments.get(name, _FAILED)
             if value is _FAILED or _guarded(context.add_variable, variable, value) is _FAILED:
                 return None
-        found = [condition.in_context(context, flat=True) for condition in conditions]
+        found = [
+            condition.in_context(context, flat=True) if condition.takes(arguments) else None for condition in conditions
+        ]
         for _, variable in self._flat:
             context.add_variable(variable, None)
         return found

@@ -314,7 +314,18 @@ def check_depth(body: bytes, limit: int) -> None:
 
 
 class _ErrorObject(msgspec.Struct):
-    code: int | float = 0
+    raw: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"0"), name="code")
+
+    @property
+    def code(self) -> int:
+        """0 if it is no number, or one beyond all: the answer is an error all the same."""
+        try:
+            return int(_CODE.decode(self.raw))
+        except UNREADABLE:
+            return 0
+
+
+_CODE = msgspec.json.Decoder(int | float)
 
 
 class _ToolResult(msgspec.Struct):
@@ -357,7 +368,7 @@ _ANSWERS = msgspec.json.Decoder(list[Answer])
 
 def read_answers(data: bytes) -> list[Answer]:
     """The responses in one event: one, or those of an array. Requests and notifications are left out."""
-    if data[:1] == b"[":
+    if data.lstrip(b" \t\r\n")[:1] == b"[":
         try:
             found = _ANSWERS.decode(data)
         except UNREADABLE:

@@ -44,7 +44,10 @@ LISTED_BY = frozenset({"tools/list", "prompts/list", "resources/list", "resource
 _FOLDED = frozenset(map(str.casefold, LISTS))
 
 _QUOTED = tuple(f'"{member}"'.encode() for member in LISTS)
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
+# A list, unless its name stands in a text or in the wrong place.
+_LISTED = re.compile(rb'"(?:%b)"[ \t\r\n]*+:[ \t\r\n]*+\[' % b"|".join(map(str.encode, LISTS)))
+# It matches at every quote, also at that of a text which the window cuts off: looked at twice, long texts take ages.
+_TOKEN = re.compile(rb'"(?>(?:[^"\\]|\\.)*)(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _OPENING = re.compile(rb"[{\[]")
 _ARRAY_NEXT = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\[")
 
@@ -64,7 +67,7 @@ def names_lists(window: bytes) -> bool:
 
 def may_list(window: bytes) -> bool:
     """Whether an answer that begins with `window` holds a list, as servers write them: also in an event."""
-    if not names_lists(window):
+    if _LISTED.search(window) is None:
         return False
     found = _OPENING.search(window)
     level = 3 if found is not None and found[0] == b"[" else 2

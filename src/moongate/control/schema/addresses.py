@@ -14,6 +14,8 @@ from moongate.control.schema.values import refusal
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)\Z", re.DOTALL)
 _CONTROL_OR_SPACE = re.compile(r"[\x00-\x20\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]")
 _NEVER_IN_URL = re.compile(r'["<>\\^`{|}]')
+# Bits before the IPv4 address in an IPv6 address that maps one.
+_MAPPED = 96
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 # IDNA 2003, which the standard library has, and IDNA 2008 read these differently: another host might be reached.
@@ -163,8 +165,14 @@ def parse_hostname(text: str) -> str:
 def parse_network(text: str) -> str:
     """An address, or a network in CIDR form. Raises a refusal."""
     try:
-        ipaddress.ip_network(text, strict=True)
+        network = ipaddress.ip_network(text, strict=True)
     except ValueError as error:
         message = "must be an address or a network such as 10.0.0.0/8 (no bits set after the prefix), found {found}"
         raise refusal(message) from error
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is not None and network.prefixlen >= _MAPPED:
+        short = f"10.0.0.0/{network.prefixlen - _MAPPED}" if network.prefixlen < network.max_prefixlen else "10.0.0.1"
+        raise refusal(
+            f"is IPv4 in the form of IPv6, which no address has here; write it as in {short}, found {{found}}"
+        )
     return text

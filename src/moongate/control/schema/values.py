@@ -25,7 +25,7 @@ MAX_NAME = 128
 _REFERENCE_SCHEMA = {"type": "string", "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$"}
 _NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_LABEL = re.compile(r"[^\x00-\x1f\x7f]{1,128}\Z")
+_LABEL = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}\Z")
 _PATH = re.compile(r"/[!$&-;=@A-Z_a-z~%]*\Z")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
