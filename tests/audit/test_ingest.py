@@ -114,14 +114,18 @@ def test_a_record_of_a_newer_version_is_kept_whole(database: Database) -> None:
     run(story())
 
 
-def test_a_record_that_cannot_be_stored_keeps_no_other_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_that_cannot_be_stored_keeps_no_other_out(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whatever the database has against it: it is counted and named, all others are moved."""
 
     async def story() -> None:
-        async with trail(tmp_path) as found:
+        async with trail(database) as found:
             await found.execute(
                 "CREATE TRIGGER odd BEFORE INSERT ON audit_records WHEN new.target = 'odd'"
                 " BEGIN SELECT RAISE(ABORT, 'this one not'); END"
+                if database.server is None
+                else "ALTER TABLE audit_records ADD CONSTRAINT odd CHECK (target <> 'odd')"
             )
             lines = [line(number, target="odd" if number == 7 else "even") for number in range(20)]
             found.write(lines)
@@ -249,18 +253,16 @@ def test_a_database_that_is_away_is_waited_for(database: Database, caplog: pytes
 
 
 def test_a_journal_that_begins_anew_is_read_from_there(tmp_path: Path) -> None:
-    """Somebody has emptied the directory, or put shorter files there."""
+    """Somebody has emptied the directory."""
 
     async def story() -> None:
         async with trail(tmp_path) as found:
             found.write(map(line, range(10)), segment=4)
             await found.moved()
-            segment_path(found.directory, 4).write_bytes(line(10))
-            await found.moved()
             segment_path(found.directory, 4).unlink()
-            found.write([line(11)], segment=1)
+            found.write([line(10)], segment=1)
             await found.moved()
-            assert await found.numbers() == list(range(12))
+            assert await found.numbers() == list(range(11))
 
     run(story())
 

@@ -11,6 +11,8 @@ from moongate.audit.rows import BIGGEST, MICRO, PLACE, Lost, Row, read_line
 from moongate.audit.tables import PLACE_BITS
 from moongate.audit.zones import ZoneRow, Zones
 
+# Stands in place of the seal of a journal once what it covered was changed by somebody: no seal is as short.
+CHANGED = b"changed"
 _TIME, _TOKEN = PLACE["time"], PLACE["token"]
 
 
@@ -19,7 +21,7 @@ class Position:
     """How far a journal is in the database: `place` bytes of `segment`, which made `records` in `sections`.
 
     `damaged` lines were no records, `lost` records were never written, `missing_segments` were gone before they were
-    read.
+    read. `intact`: nobody has changed the row of the journal, as far as is known; `stored_seal` is what stands there.
     """
 
     number: int
@@ -32,11 +34,28 @@ class Position:
     lost: int = 0
     missing_segments: int = 0
     section: Section | None = None
+    intact: bool = True
+    stored_seal: bytes = b""
 
     def seal(self, key: bytes) -> bytes:
         """What covers the journal as a whole."""
+        if not self.intact:
+            return CHANGED
         last = b"" if self.section is None else self.section.sealed(key)
-        return journal_seal(key, self.journal, self.records, self.sections, last)
+        read = (self.segment, self.place, self.records, self.sections)
+        return journal_seal(key, self.journal, (*read, self.damaged, self.lost, self.missing_segments), last)
+
+    def checked(self, key: bytes) -> Position:
+        """As it was read from the database; not `intact` if it is not what was written there.
+
+        What another key has sealed cannot be told here; `verify` knows all keys.
+        """
+        section = self.section
+        if self.stored_seal == CHANGED or (section is None and self.sections):
+            return replace(self, intact=False)
+        if section is None or section.key_id != key_id(key) or self.seal(key) == self.stored_seal:
+            return self
+        return replace(self, intact=False)
 
 
 @dataclass(slots=True)

@@ -99,9 +99,9 @@ class Section:
         return self.last - self.first + 1
 
 
-def journal_seal(key: bytes, journal: str, records: int, sections: int, last_seal: bytes) -> bytes:
-    """What covers a journal as a whole: how many records and sections there are."""
-    return keyed(key, "journal", journal, records, sections, last_seal)
+def journal_seal(key: bytes, journal: str, numbers: Iterable[int], last_seal: bytes) -> bytes:
+    """What covers a journal as a whole: how far it was read, what is in it, what is missing."""
+    return keyed(key, "journal", journal, *numbers, last_seal)
 
 
 def section_span(section: Section) -> tuple[int, int]:

@@ -188,8 +188,9 @@ def _written(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> tuple[st
 def _anywhere(text: str) -> Test:
     columns = ("path", "target", "client", "principal", "detail")
     whole = " || ' ' || ".join(columns)
-    escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return Test((), f"lower({whole}) LIKE ? ESCAPE '\\'", (f"%{escaped}%",))
+    # Both sides as the database does it: SQLite knows capitals of ASCII only.
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return Test((), f"lower({whole}) LIKE lower(CAST(? AS TEXT)) ESCAPE '\\'", (f"%{escaped}%",))
 
 
 def zone_condition(found: Sequence[Test]) -> tuple[str, list[object]]:

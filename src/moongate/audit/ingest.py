@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moongate.audit.batch import Batch, Position, make_batch
-from moongate.audit.segments import journal_id, segment_number, segment_path, segments
+from moongate.audit.segments import journal_begin, journal_id, segment_number, segment_path, segments
 from moongate.audit.storing import RacedError, TokenUse, begin_journal, read_position, touch_tokens, write_batch
 from moongate.audit.zones import Zones
 from moongate.store.engine import Store
@@ -33,6 +33,9 @@ _WAITING_SECONDS = 0.02
 _LONGEST_PAUSE = 5.0
 _COMPLAIN_SECONDS = 30.0
 _LINES_SAID = 10
+# A token's last use is written again when it is so much later; of so many tokens it is known when that was.
+_USED_SECONDS = 30.0
+_USED_TOKENS = 100_000
 
 
 @dataclass(slots=True)
@@ -57,8 +60,10 @@ class Ingester:
         self._used = used
         self._position: Position | None = None
         self._zones = Zones()
+        self._touched: dict[str, float] = {}
         self._complained = 0.0
         self._careful = 0
+        self._warned = False
         self._wanted = asyncio.Event()
 
     async def run(self) -> None:
@@ -113,10 +118,7 @@ class Ingester:
         """Move one batch; False if there was nothing to move. Raises StoreAway, OSError."""
         try:
             if self._position is None:
-                self._zones = Zones()
-                name = await asyncio.to_thread(journal_id, self._directory)
-                known = await read_position(self._store, name)
-                self._position = known or await begin_journal(self._store, name, self._key)
+                self._position = await self._read_position()
             before = self._position
             batch = await asyncio.to_thread(self._next, before)
             if batch is None:
@@ -131,8 +133,27 @@ class Ingester:
             await self._settle(before, written)
         return True
 
+    async def _read_position(self) -> Position:
+        self._zones = Zones()
+        name = await asyncio.to_thread(journal_id, self._directory)
+        known = await read_position(self._store, name)
+        if known is None:
+            begin = await asyncio.to_thread(journal_begin, self._directory)
+            return await begin_journal(self._store, name, self._key, begin)
+        checked = known.checked(self._key)
+        if not checked.intact and not self._warned:
+            self._warned = True
+            log.error("somebody has changed in the database how far the journal in %s was read", self._directory)
+        return checked
+
     async def _write(self, before: Position, batch: Batch) -> Batch | None:
         """What was written. None: nothing, because something in it cannot be stored; the lines come one by one then."""
+        touched = self._touched
+        batch.used = {
+            token: at
+            for token, at in batch.used.items()
+            if token not in touched or at >= touched[token] + _USED_SECONDS
+        }
         try:
             await write_batch(self._store, before, batch, self._key, self._used)
         except (RacedError, StoreAway, OSError):
@@ -151,6 +172,9 @@ class Ingester:
 
     async def _settle(self, before: Position, batch: Batch) -> None:
         self._position = batch.after
+        if len(self._touched) > _USED_TOKENS:
+            self._touched.clear()
+        self._touched.update(batch.used)
         self.counts.ingested += len(batch.rows)
         self.counts.damaged += len(batch.damaged)
         path = segment_path(self._directory, before.segment)
@@ -170,12 +194,14 @@ class Ingester:
         if before.segment not in numbers:
             return self._begin(before, numbers)
         path = segment_path(self._directory, before.segment)
+        later = min((number for number in numbers if number > before.segment), default=None)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size < before.place:
-                log.error("%s is shorter than it was, so it is read from its beginning", path)
-                return Batch(replace(before, place=0, damaged=before.damaged + 1))
-            self.counts.behind_bytes = size - before.place
+            self.counts.behind_bytes = max(0, size - before.place)
+            if size < before.place:  # a power cut has taken its end; all that is left of it was read before
+                if later is not None:
+                    log.error("%s is shorter than it was; reading goes on with segment %d", path, later)
+                return None if later is None else _next_segment(before, later, damaged=1)
             data = os.pread(file.fileno(), CHUNK, before.place)
         end = (data.find(b"\n") if self._careful else data.rfind(b"\n")) + 1
         if end:
@@ -183,20 +209,11 @@ class Ingester:
         if len(data) == CHUNK:  # nothing of ours is as long
             damaged = replace(before, place=before.place + CHUNK, damaged=before.damaged + 1)
             return Batch(damaged, damaged=[before.place])
-        later = min((number for number in numbers if number > before.segment), default=None)
         if later is None:
             return None
-        torn = [before.place] if data else []
-        return Batch(
-            replace(
-                before,
-                segment=later,
-                place=0,
-                damaged=before.damaged + len(torn),
-                missing_segments=before.missing_segments + later - before.segment - 1,
-            ),
-            damaged=torn,
-        )
+        batch = _next_segment(before, later, damaged=int(bool(data)))
+        batch.damaged = [before.place] if data else []
+        return batch
 
     def _begin(self, before: Position, numbers: list[int]) -> Batch:
         """The first segment of all, or the first after one that is gone."""
@@ -257,6 +274,11 @@ class Ingester:
             self.counts.away = False
             self._complained = 0.0
             log.warning("audit records are moved to the store again")
+
+
+def _next_segment(before: Position, later: int, damaged: int) -> Batch:
+    missing = before.missing_segments + later - before.segment - 1
+    return Batch(replace(before, segment=later, place=0, damaged=before.damaged + damaged, missing_segments=missing))
 
 
 def _is_at(position: Position, goal: tuple[str, int, int]) -> bool:

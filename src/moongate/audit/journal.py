@@ -5,40 +5,59 @@ Everything that was committed in one turn of the event loop shares one write. Th
 may cost its end, unless `sync` sends each write to the disk. A full disk or a lost directory does not stop the gateway:
 it says so, goes on, and counts in `lost` what was not kept; once it can be written again, a line of the journal says so
 too: `{"time": ..., "lost": 7}`.
+
+Each start begins a new file: after a power cut the end of the former one may be missing although it is in the database,
+and what was written there now would be taken for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from moongate.audit.segments import journal_id, segment_number, segment_path, segments
+from moongate.audit.segments import journal_id, segment_number, segment_path, segments, sync_directory
 
 log = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 KEEP_BYTES = 1024 * 1024 * 1024
 _COMPLAIN_SECONDS = 10.0
+# So many files without a record at the end, and the last one is used again: a gateway that is started over and over
+# while the database is away fills no directory.
+_EMPTY_SEGMENTS = 16
+_LOST = re.compile(rb',"lost":([0-9]{1,18})\}\n')
+_READ = 1 << 20
 
 
 class Journal:
     """Segments `journal-<number>.jsonl` in a directory; the oldest are removed when all exceed `keep_bytes`.
 
     `directory` None keeps nothing (nothing is counted as lost then either). `failing`: the last write was in vain.
+    `strict`: none is removed, writing is in vain then.
     """
 
     def __init__(
-        self, directory: Path | None, *, segment_bytes: int = SEGMENT_BYTES, keep_bytes: int = KEEP_BYTES
+        self,
+        directory: Path | None,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        keep_bytes: int = KEEP_BYTES,
+        strict: bool = False,
     ) -> None:
         self.written = 0
         self.lost = 0
         self.removed_segments = 0
         self.failing = False
         self.sync = False
+        self.strict = strict
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._keep_bytes = keep_bytes
@@ -48,12 +67,17 @@ class Journal:
         self._file = -1
         self._size = 0
         self._number = 0
+        # What each segment of this process has.
+        self._held: dict[int, _Held] = {}
         self._complained = 0.0
         self._unsaid = 0
         if directory is not None:
             journal_id(directory)
-            self._number = max(map(segment_number, segments(directory)), default=0)
-            self._open_segment()
+            self._number = _last_number(directory)
+            try:
+                self._open_segment()
+            except _FullError as error:
+                self._give_up(0, str(error.strerror))
 
     def commit(self, line: bytes, then: Callable[[], None]) -> None:
         """Write `line` in this turn, call `then` after it."""
@@ -77,27 +101,41 @@ class Journal:
     def _write(self, lines: list[bytes]) -> None:
         data = lines[0] if len(lines) == 1 else b"".join(lines)
         wanted = data.count(b"\n")
-        said = self._unsaid
-        if said:
-            data = b'{"time":%.6f,"lost":%d}\n%b' % (time.time(), said, data)
+        said = 0
         try:
             if self._file < 0 or self._size >= self._segment_bytes or not os.fstat(self._file).st_nlink:
                 self._open_segment()
+            said = self._unsaid
+            if said:
+                data = b'{"time":%.6f,"lost":%d}\n%b' % (time.time(), said, data)
             written = os.write(self._file, data)
             if self.sync:
                 os.fdatasync(self._file)
         except OSError as error:
             self._give_up(wanted, error.strerror or str(error))
             return
+        if written < len(data):
+            written = self._without_torn(data, written)
         self._size += written
         kept = data.count(b"\n", 0, written)
+        held = self._held.setdefault(self._number, _Held())
         if said and kept:
             self._unsaid -= said
+            held.lost += said
             kept -= 1
+        held.records += kept
         self.written += kept
         self.failing = kept < wanted
         if self.failing:
             self._give_up(wanted - kept, "the disk is full")
+
+    def _without_torn(self, data: bytes, written: int) -> int:
+        """Take back the record that was written in part, so that it is not both lost and there; what is left."""
+        whole = data.rfind(b"\n", 0, written) + 1
+        with suppress(OSError):
+            os.ftruncate(self._file, self._size + whole)
+            return whole
+        return written
 
     def _give_up(self, count: int, reason: str) -> None:
         self.lost += count
@@ -116,19 +154,31 @@ class Journal:
             return
         # A segment that was removed would take records that nobody can find again, and its number is spent.
         removed = self._file >= 0 and not os.fstat(self._file).st_nlink
+        if self.strict and _total(self._directory) > self._keep_bytes:
+            raise _FullError(self._keep_bytes)
         if not self._number or self._size >= self._segment_bytes or removed:
             self._number += 1
         self._close_file()
         journal_id(self._directory)
-        path = segment_path(self._directory, self._number)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = os.fstat(self._file).st_size
+        before, self._size = self._size, self._open(self._directory)
+        if self._number in self._held and self._size < before:  # it is another file than before
+            self._close_file()
+            self._number += 1
+            self._size = self._open(self._directory)
         if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
-            # The line that a full disk or a crash tore is ended, so that the next record has a line of its own.
-            self._size += os.write(self._file, b"\n")
+            # The line that a full disk tore is ended, so that the next record has a line of its own; it is no record,
+            # even if nothing but its end was missing, because it counts as lost.
+            self._size += os.write(self._file, b"\0\n")
         if self.sync:
-            _sync_directory(self._directory)
-        self._remove_oldest(self._directory)
+            sync_directory(self._directory)
+        if not self.strict:
+            self._remove_oldest(self._directory)
+
+    def _open(self, directory: Path) -> int:
+        """How large it is already."""
+        path = segment_path(directory, self._number)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return os.fstat(self._file).st_size
 
     def _remove_oldest(self, directory: Path) -> None:
         found = segments(directory)
@@ -137,10 +187,21 @@ class Journal:
         for path, size in zip(found[:-1], sizes, strict=False):
             if total <= self._keep_bytes:
                 break
-            path.unlink(missing_ok=True)
-            log.warning("the oldest audit records were removed to stay below %d bytes: %s", self._keep_bytes, path)
             total -= size
+            try:
+                held = self._held.pop(segment_number(path), None) or _read_held(path)
+                path.unlink()
+            except FileNotFoundError:  # it has just been moved to the database
+                continue
+            self.lost += held.records
+            self._unsaid += held.records + held.lost
             self.removed_segments += 1
+            log.error(
+                "the oldest %d audit records were removed to stay below %d bytes, before they were in the database: %s",
+                held.records,
+                self._keep_bytes,
+                path,
+            )
 
     def _close_file(self) -> None:
         if self._file >= 0:
@@ -153,17 +214,52 @@ class Journal:
         self._close_file()
 
 
+class _FullError(OSError):
+    """More than is to be kept waits for the database."""
+
+    def __init__(self, keep_bytes: int) -> None:
+        super().__init__(errno.EDQUOT, f"more than {keep_bytes} bytes wait for the database")
+
+
+def _last_number(directory: Path) -> int:
+    """That of the last segment of before; 0 if there is none. A new one follows, unless too many are empty."""
+    found = segments(directory)
+    if not found:
+        return 0
+    last = segment_number(found[-1])
+    ends = found[-_EMPTY_SEGMENTS:]
+    return last if len(ends) == _EMPTY_SEGMENTS and not any(map(_size, ends)) else last + 1
+
+
+def _total(directory: Path) -> int:
+    return sum(map(_size, segments(directory)))
+
+
+@dataclass(slots=True)
+class _Held:
+    """How many records a segment has, and how many its lines say were lost before."""
+
+    records: int = 0
+    lost: int = 0
+
+
+def _read_held(path: Path) -> _Held:
+    """Of a segment of an earlier process. Raises OSError."""
+    held = _Held()
+    rest = b""
+    with path.open("rb") as file:
+        while piece := file.read(_READ):
+            whole, line_end, rest = (rest + piece).rpartition(b"\n")
+            whole += line_end
+            said = [int(match[1]) for match in _LOST.finditer(whole)]
+            held.records += whole.count(b"\n") - len(said)
+            held.lost += sum(said)
+    return held
+
+
 def _size(path: Path) -> int:
     """The ingester may remove a segment at any moment."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _sync_directory(directory: Path) -> None:
-    number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

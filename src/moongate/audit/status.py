@@ -44,8 +44,12 @@ def _journal(
     here = own is not None and own[0] == position.journal
     waiting = None
     if own is not None and here:
-        waiting = sum(size for number, size in own[1] if number >= position.segment)
-        waiting -= position.place if any(number == position.segment for number, _ in own[1]) else 0
+        # A power cut may have taken the end of what was read.
+        waiting = sum(
+            max(0, size - position.place) if number == position.segment else size
+            for number, size in own[1]
+            if number >= position.segment
+        )
     removed = sum(section.removed for section in sections)
     head = sections[-1] if sections else None
     return {

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import or_, update
+from sqlalchemy import Float, String, bindparam, or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from moongate.audit.batch import Batch, Position
 from moongate.audit.chain import Section
 from moongate.audit.rows import ALL_COLUMNS
+from moongate.audit.tables import PLACE_BITS
 from moongate.store.engine import Store
 from moongate.store.tables import tokens
+
+log = logging.getLogger(__name__)
 
 # Told, in the transaction of a batch, which tokens were used and when (Unix time).
 TokenUse = Callable[[AsyncConnection, Mapping[str, float]], Awaitable[None]]
@@ -59,12 +63,15 @@ class RacedError(Exception):
 
 async def read_positions(store: Store, connection: AsyncConnection, journal: str | None = None) -> list[Position]:
     """Where all journals stand (or one), without their sections."""
-    sql = "SELECT number, id, segment, place, records, sections, damaged, lost, missing_segments FROM audit_journals"
+    sql = (
+        "SELECT number, id, segment, place, records, sections, damaged, lost, missing_segments, seal"
+        " FROM audit_journals"
+    )
     if journal is None:
         found = await rows_of(store, connection, f"{sql} ORDER BY number")
     else:
         found = await rows_of(store, connection, f"{sql} WHERE id = ?", (journal,))
-    return [Position(*row) for row in found]
+    return [replace(Position(*row[:-1]), stored_seal=bytes(row[-1])) for row in found]
 
 
 async def read_position(store: Store, journal: str) -> Position | None:
@@ -96,19 +103,22 @@ async def read_sections(
     return found
 
 
-async def begin_journal(store: Store, journal: str, key: bytes) -> Position:
-    """Make its row. Raises StoreAway."""
+async def begin_journal(store: Store, journal: str, key: bytes, begin: tuple[int, int] = (0, 0)) -> Position:
+    """Make its row. `begin`: the segment, and the place in it, where it begins; what was before it is damage. Raises
+    StoreAway.
+    """
+    segment, place = begin
     while True:
         try:
             async with store.write(quiet=True) as connection:
                 highest = await rows_of(store, connection, "SELECT coalesce(max(number), 0) FROM audit_journals")
-                position = Position(highest[0][0] + 1, journal)
+                position = Position(highest[0][0] + 1, journal, segment, place, damaged=int(segment > 0))
                 await changed(
                     store,
                     connection,
                     "INSERT INTO audit_journals (number, id, segment, place, records, sections, damaged, lost,"
-                    " missing_segments, seal) VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, ?)",
-                    (position.number, journal, position.seal(key)),
+                    " missing_segments, seal) VALUES (?, ?, ?, ?, 0, 0, ?, 0, 0, ?)",
+                    (position.number, journal, segment, place, position.damaged, position.seal(key)),
                 )
         except IntegrityError:  # another process was faster: with this journal, or with this number
             known = await read_position(store, journal)
@@ -118,11 +128,22 @@ async def begin_journal(store: Store, journal: str, key: bytes) -> Position:
             return position
 
 
+_MOMENT = bindparam("moment", type_=Float)
+_TOUCH = (
+    update(tokens)
+    .where(
+        tokens.c.id == bindparam("token", type_=String), or_(tokens.c.last_used.is_(None), tokens.c.last_used < _MOMENT)
+    )
+    .values(last_used=_MOMENT)
+)
+
+
 async def touch_tokens(connection: AsyncConnection, used: Mapping[str, float]) -> None:
     """Notes in the store's own tokens when each was last used; those of files are not there, and are left out."""
-    for token, moment in used.items():
-        later = or_(tokens.c.last_used.is_(None), tokens.c.last_used < moment)
-        await connection.execute(update(tokens).where(tokens.c.id == token, later).values(last_used=moment))
+    if used:
+        # In one order, so that two that do so at once do not wait for each other.
+        values = [{"token": token, "moment": moment} for token, moment in sorted(used.items())]
+        await connection.execute(_TOUCH, values)
 
 
 async def write_batch(store: Store, before: Position, batch: Batch, key: bytes, used: TokenUse) -> None:
@@ -130,6 +151,7 @@ async def write_batch(store: Store, before: Position, batch: Batch, key: bytes, 
     async with store.write(quiet=True) as connection:
         await _move(store, connection, before, batch.after, key)
         if batch.rows:
+            await _make_room(store, connection, before, batch, key)
             await _insert(store, connection, batch)
             await _insert_sections(store, connection, before.number, batch.sections, key)
         if batch.used:
@@ -149,6 +171,42 @@ async def _move(store: Store, connection: AsyncConnection, before: Position, aft
     )
     if moved != 1:
         raise RacedError
+
+
+async def _make_room(store: Store, connection: AsyncConnection, before: Position, batch: Batch, key: bytes) -> None:
+    """Rows that somebody else has put where these belong go: after the end of the chain there is nothing of ours.
+
+    That they were there is counted as damage, and the seal of the journal says for ever that it was changed.
+    """
+    base = before.number << PLACE_BITS
+    found = await rows_of(
+        store,
+        connection,
+        "SELECT id FROM audit_records WHERE id BETWEEN ? AND ? LIMIT 1",
+        (batch.rows[0][0], batch.rows[-1][0]),
+    )
+    if not found:
+        return
+    removed = await changed(
+        store,
+        connection,
+        "DELETE FROM audit_records WHERE id BETWEEN ? AND ?",
+        (base + before.records + 1, base + (1 << PLACE_BITS) - 1),
+    )
+    log.error(
+        "somebody has put %d rows after the end of the chain of journal %s, from record %d on; they were removed,"
+        " because records belong there; moongate audit verify will say so",
+        removed,
+        before.journal,
+        found[0][0] - base,
+    )
+    batch.after = replace(batch.after, damaged=batch.after.damaged + removed, intact=False)
+    await changed(
+        store,
+        connection,
+        "UPDATE audit_journals SET damaged = ?, seal = ? WHERE number = ?",
+        (batch.after.damaged, batch.after.seal(key), before.number),
+    )
 
 
 async def _insert(store: Store, connection: AsyncConnection, batch: Batch) -> None:

@@ -14,13 +14,16 @@ from moongate.store.engine import Store
 
 EVERY_SECONDS = 0.25
 MOST = 1000
+_AT_ONCE = 5000
+# Of more that nobody has looked at for long, the older ones count as dropped, whether they fit or not.
+_MOST_READ = 200_000
 
 
 class Tail:
     """Iterates over records that are stored after `start` (or after the first was asked for), in their order.
 
-    Who is slower than `most` records per look misses the older ones; `dropped` counts them. Raises ValueError,
-    StoreAway.
+    Of more than `most` that fit since the last look the older ones are left out; `dropped` counts them. Raises
+    ValueError, StoreAway.
     """
 
     def __init__(self, store: Store, wanted: Filter, *, every: float = EVERY_SECONDS, most: int = MOST) -> None:
@@ -52,16 +55,19 @@ class Tail:
         async with self._store.read() as connection:
             return {position.number: position.records for position in await read_positions(self._store, connection)}
 
-    async def _fresh(self) -> list[dict[str, Any]]:
+    async def _fresh(self) -> deque[dict[str, Any]]:
         before, ends = self._places or {}, await self._ends()
-        found: list[dict[str, Any]] = []
+        found: deque[dict[str, Any]] = deque(maxlen=self._most)
         for number, end in ends.items():
             begin = before.get(number, 0)
-            if end - begin > self._most:
-                self.dropped += end - begin - self._most
-                begin = end - self._most
-            if end > begin:
-                base = number << PLACE_BITS
-                found += await between(self._store, self._wanted, base + begin + 1, base + end)
+            if end - begin > _MOST_READ:
+                self.dropped += end - begin - _MOST_READ
+                begin = end - _MOST_READ
+            base = number << PLACE_BITS
+            for place in range(begin, end, _AT_ONCE):
+                last = min(end, place + _AT_ONCE)
+                fitting = await between(self._store, self._wanted, base + place + 1, base + last)
+                self.dropped += max(0, len(found) + len(fitting) - self._most)
+                found += fitting
         self._places = ends
         return found

@@ -146,7 +146,6 @@ class _Journal:
             await one_state(store, connection)
             [position] = await read_positions(store, connection, self._journal)
             sections = await read_sections(store, connection, position.number, self._journal)
-            seals = await rows_of(store, connection, "SELECT seal FROM audit_journals WHERE id = ?", (self._journal,))
             last = await rows_of(
                 store,
                 connection,
@@ -160,7 +159,7 @@ class _Journal:
             self._border(section, before)
             await self._section(section)
             before = section
-        self._end(position, before, bytes(seals[0][0]))
+        self._end(position, before)
         if last[0][0] is not None and last[0][0] > self._id(position, position.records):
             self._say(position.records + 1, "records were inserted after the end of the chain")
         self._found.days += len({section.day for section in sections})
@@ -194,13 +193,17 @@ class _Journal:
         ):
             self._say(section.first, "the note of what retention has removed was changed")
 
-    def _end(self, position: Position, last: Section | None, seal: bytes) -> None:
+    def _end(self, position: Position, last: Section | None) -> None:
         position = replace(position, section=last)
         reached = 0 if last is None else last.last
         if (0 if last is None else last.number) < position.sections or reached < position.records:
             self._say(reached, "the end of the chain was removed")
-        elif not any(position.seal(key) == seal for key in self._keys.values()):
-            self._say(0, "what is kept of the journal as a whole was changed, or an earlier state was brought back")
+        elif not any(position.seal(key) == position.stored_seal for key in self._keys.values()):
+            self._say(
+                0,
+                "what is kept of the journal as a whole (how far it was read, what was lost) was changed, or an earlier"
+                " state was brought back",
+            )
 
     async def _section(self, section: Section) -> None:
         """All records of a day; again if retention was faster."""

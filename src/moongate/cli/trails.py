@@ -178,7 +178,8 @@ class _Remote:
         while True:
             async with aclosing(self._api.lines("/audit/tail", _query(wanted))) as events:
                 async for text in events:
-                    if text.startswith("data: ") and (record := json.loads(text[6:]))["id"] not in shown:
+                    record = json.loads(text[6:]) if text.startswith("data: ") else {}
+                    if "id" in record and record["id"] not in shown:
                         shown.append(record["id"])
                         yield record
             missed = Filter(**{**asdict(wanted), "since": max(time.time() - _GAP_SECONDS, wanted.since or 0)})
