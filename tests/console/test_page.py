@@ -28,13 +28,15 @@ def test_the_link_leads_to_an_account(api: Api, tmp_path: Path) -> None:
         fill(browser, "visitor", PASSWORD)
         assert "Signed in as visitor (auditor)" in browser.wait_for_text("Signed in")
         browser.take_picture()
-        cookie = browser.driver.get_cookie("moongate_session")
-        assert cookie is not None
-        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         me = browser.driver.execute_async_script(
             "fetch('/api/v1/me').then((answer) => answer.json()).then(arguments[0])"
         )
         assert me == {"name": "visitor", "role": "auditor", "how": "session"}
+        assert browser.driver.get_cookie("moongate_session") is None  # a page of this host, and not the API
+        browser.open(f"{api.base}/api/v1/me")
+        cookie = browser.driver.get_cookie("moongate_session")
+        assert cookie is not None
+        assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/api/v1")
         browser.driver.delete_all_cookies()
         assert "your account" in browser.open(f"{api.base}/sign-in")
         fill(browser, "visitor", PASSWORD + "!")

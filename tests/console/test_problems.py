@@ -39,7 +39,7 @@ def test_every_error_has_one_shape(api: Api) -> None:
         _is_problem(client.post("/api/v1/users", json={"name": "a", "notes": "n" * 9_000_000}), 413)
         _is_problem(client.patch("/api/v1/access", json={}), 405)
         _is_problem(client.delete("/api/v1/instances/filed"), 409)
-        _is_problem(client.post("/api/v1/instances", json={"name": "filed", "config": {"url": "http://h/"}}), 422)
+        _is_problem(client.post("/api/v1/instances", json={"name": "filed", "config": {"url": "http://h/"}}), 409)
         stale = client.put("/api/v1/settings", json={}, headers={"if-match": '"99"'})
         _is_problem(stale, 412)
         _is_problem(client.put("/api/v1/settings", json={}, headers={"if-match": "newest"}), 400)

@@ -220,7 +220,7 @@ def test_from_elsewhere_metrics_need_a_role(api: Api) -> None:
         assert auditor.get("/metrics").status_code == 200
         assert local.get("/metrics").status_code == 200
         assert stranger.get("/healthz").json() == {"status": "ok"}
-        assert stranger.get("/readyz").json() == {"ready": True, "gateway": True, "store": True}
+        assert stranger.get("/readyz").json() == {"ready": True, "gateway": True, "store": True, "published": True}
 
 
 def test_nothing_of_it_is_cached_or_named_by_others(api: Api) -> None:

@@ -25,7 +25,9 @@ class _Watched:
         self.file = file
         self.applied: list[list[str]] = []
         self.reads = 0
-        self.publisher = Publisher([file], self._build, self._apply, lambda: None)
+        self.fine: list[bool] = []
+        self.publisher = Publisher([file], self._build, self._apply, lambda: None, file.with_name("published"))
+        self.publisher.tried = self.fine.append
 
     def _build(self) -> Snapshot:
         self.reads += 1
@@ -78,3 +80,24 @@ def test_an_empty_file_is_not_used(text: str, tmp_path: Path, caplog: pytest.Log
 
     asyncio.run(story())
     assert "is empty" in caplog.text
+
+
+def test_what_was_published_must_not_be_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once it was there: whoever asks for a reload while it is gone gets none, and what was in force stays so."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(ONE, "utf-8")
+    published = tmp_path / "published"
+
+    async def story() -> None:
+        watched = _Watched(file)
+        assert await watched.publisher.publish()
+        published.write_bytes(b"sealed")
+        assert await watched.publisher.publish()
+        published.unlink()
+        assert not await watched.publisher.publish()
+        published.symlink_to(published)  # it cannot be looked at: that is not the same
+        assert await watched.publisher.publish()
+        assert watched.fine == [True, True, False, True]
+
+    asyncio.run(story())
+    assert "published is missing" in caplog.text

@@ -76,16 +76,39 @@ def test_the_last_token_that_goes_does_not_open_the_gateway(tmp_path: Path) -> N
     assert _routes(_source(tmp_path).read())["time"].auth
 
 
-def test_what_is_wrong_in_the_store_is_said_with_its_name(tmp_path: Path) -> None:
-    """There are no lines to point at."""
-    _publish(tmp_path, {"mcpServers": {"search": {"url": "ftp://127.0.0.1/"}}})
+def test_what_is_wrong_in_the_store_is_left_out_with_its_name(tmp_path: Path) -> None:
+    """All else of the store is in force: what was taken away there must be."""
+    servers = {"search": {"url": "ftp://127.0.0.1/"}, "fine": {"url": "http://127.0.0.1:9001/mcp"}}
+    _publish(tmp_path, {"mcpServers": servers}, tokens_in_use=True)
+
+    snapshot = _source(tmp_path).read()
+
+    assert {"fine", "time"} == _routes(snapshot).keys()
+    assert _routes(snapshot)["time"].auth
+    [warning] = [warning for warning in snapshot.warnings if "left out" in warning]
+    assert warning.startswith("store: the instance 'search' cannot be served")
+
+
+def test_what_is_wrong_in_a_file_is_refused_beside_a_store(tmp_path: Path) -> None:
+    """With the complaint about the file; nothing is left out there."""
+    _publish(tmp_path, {"mcpServers": {"search": {"url": "http://127.0.0.1:9001/mcp"}}})
 
     with pytest.raises(ConfigError) as caught:
-        _source(tmp_path).read()
+        _source(tmp_path, "mcpServers: {time: {url: 'ftp://127.0.0.1/'}}").read()
 
     [complaint] = caught.value.complaints
-    assert complaint.where == "store"
-    assert "mcpServers.search.url" in complaint.text
+    assert complaint.where.endswith("moongate.yaml:1")
+
+
+def test_a_publication_that_cannot_be_looked_at_is_not_taken_for_none(tmp_path: Path) -> None:
+    """Only a file that is not there means that nothing was published: a gateway without its tokens would be open."""
+    (tmp_path / NAME).symlink_to(tmp_path / NAME)
+    with pytest.raises(ConfigError, match="cannot be read: Too many levels"):
+        _source(tmp_path).read()
+    (tmp_path / NAME).unlink()
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        _source(tmp_path).read()
 
 
 def test_another_key_or_a_damaged_file_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
@@ -137,7 +137,10 @@ async def get_record(services: Given, _: Reader, requestId: Named) -> Records:  
 
 @router.get("/tail", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
 async def tail_records(services: Given, _: Reader, query: Annotated[RecordFilter, Query()]) -> StreamingResponse:
-    """New records as they come: an event stream, which ends after some minutes and is to be opened again."""
+    """New records as they come: an event stream, which ends after some minutes and is to be opened again.
+
+    An event `dropped` tells how many matched since the one before and are left out, because they came too fast.
+    """
     if services.tails >= MAX_TAILS:
         raise Refused(429, f"{MAX_TAILS} tails are open; try again later", headers={"retry-after": "10"})
     return StreamingResponse(_events(services, Tail(services.store, query.filter())), headers=_EVENTS)
@@ -185,13 +188,14 @@ async def _fresh(services: Services) -> None:
             await services.backing.ingester.catch_up(FRESH_SECONDS)
 
 
-async def _events(services: Services, tail: Tail) -> AsyncIterator[bytes]:
+async def _events(services: Services, tail: Tail) -> AsyncGenerator[bytes]:
     waiting: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_HELD)
     tasks = Tasks("audit tail")
     tasks.spawn(_pump(tail, waiting), "read")
     loop = asyncio.get_running_loop()
     until = loop.time() + TAIL_SECONDS
     services.tails += 1
+    told = 0
     try:
         yield b": records as they come\n\n"
         while (now := loop.time()) < until:
@@ -203,6 +207,9 @@ async def _events(services: Services, tail: Tail) -> AsyncIterator[bytes]:
                 continue
             if record is None:
                 return
+            if tail.dropped > told:
+                yield b'event: dropped\ndata: {"count": %d}\n\n' % (tail.dropped - told)
+                told = tail.dropped
             yield b"event: record\ndata: " + json.dumps(record, ensure_ascii=False).encode() + b"\n\n"
     finally:
         services.tails -= 1

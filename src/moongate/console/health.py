@@ -25,6 +25,7 @@ class Readiness(BaseModel):
     ready: bool
     gateway: bool
     store: bool
+    published: Annotated[bool, Field(description="what the store holds is in force, but for what cannot be served")]
 
 
 @router.get("/healthz")
@@ -35,13 +36,15 @@ async def get_health() -> Health:
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Something of it does not work now."}})
 async def get_readiness(services: Given, response: Response) -> Readiness:
-    """Whether the gateway answers and the store can be used; 503 if not."""
+    """Whether the gateway answers, the store can be used, and what it holds is in force; 503 if not."""
     try:
         await services.live.ping()
         gateway = True
     except NoAnswer:
         gateway = False
     store = services.backing.platform is not None and services.backing.reachable
-    if not (gateway and store):
+    published = services.backing.unpublished is None and services.live.in_force
+    ready = gateway and store and published
+    if not ready:
         response.status_code = 503
-    return Readiness(ready=gateway and store, gateway=gateway, store=store)
+    return Readiness(ready=ready, gateway=gateway, store=store, published=published)

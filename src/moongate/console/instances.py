@@ -14,6 +14,7 @@ from moongate.console.queries import Expected, Named, PageQuery, Wanted, tagged
 from moongate.console.services import Given, OnPlatform
 from moongate.control.clients import CLIENTS, Door, snippet
 from moongate.control.platform.instances import KIND, InstanceFilter
+from moongate.control.platform.roles import may_write
 from moongate.control.platform.shapes import (
     AccessMode,
     Instance,
@@ -162,8 +163,10 @@ async def get_client_config(
 
 
 @router.post("/instances/{name}/test")
-async def try_instance(services: Given, platform: OnPlatform, _: Writer, name: Named) -> Trial:
-    """Try the server out: connect, initialize, list its tools."""
+async def try_instance(services: Given, platform: OnPlatform, actor: Writer, name: Named) -> Trial:
+    """Try the server out: connect, initialize, list its tools. Hosted ones run commands: these are for admins."""
+    found = await platform.instances.get(name)
+    may_write(actor, found.access_mode)
     written = services.live.configs.get(name)
     return await _try(services, await platform.instances.config(name) if written is None else written)
 

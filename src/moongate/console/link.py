@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from moongate.audit.redact import Redactor
 from moongate.console.live import NoAnswer
 from moongate.errors import Complaint, ConfigError
 
 ANSWER_SECONDS = 10.0
 FACTS_SECONDS = 0.5
+
+
+# Of a server's address its path may be a secret; who it is, is said by the origin.
+_BEHIND_ORIGIN = re.compile(r"(?<=://)([^/?#\s]*@)?([^/?#\s,]+)[/?].*?(?=, called |\Z)")
 
 
 class Link:
@@ -27,6 +33,7 @@ class Link:
         loop = asyncio.get_running_loop()
         self.settings: asyncio.Future[dict[str, Any]] = loop.create_future()
         self.gateway: dict[str, Any] = {}
+        self._force: dict[str, Any] = {}
         self.ended = asyncio.Event()
         self.news = asyncio.Event()
         self.wanted = False
@@ -68,6 +75,8 @@ class Link:
             self.gateway = message["gateway"]
             self.news.set()
             self._told()
+        elif "force" in message:
+            self._force = message["force"]
         elif "stop" in message:
             self.stop()
         elif "id" in message:
@@ -115,7 +124,18 @@ class Link:
     async def explain(self, question: dict[str, Any]) -> dict[str, Any]:
         """See `Live`. One after the other, for the same reason."""
         async with self._explaining:
-            return await self._ask("explain", question)
+            found = await self._ask("explain", question)
+        return _cleaned(found, Redactor(self.gateway.get("secrets", ())))
+
+    @property
+    def in_force(self) -> bool:
+        """See `Live`."""
+        return bool(self._force.get("fine", True))
+
+    @property
+    def left_out(self) -> int:
+        """See `Live`."""
+        return int(self._force.get("leftOut", 0))
 
     @property
     def names(self) -> frozenset[str]:
@@ -130,4 +150,16 @@ class Link:
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
         """See `Live`."""
-        return {found["name"]: found["config"] for found in self.gateway.get("instances", ())}
+        return {found["name"]: found["entry"] for found in self.gateway.get("instances", ())}
+
+
+def _cleaned(found: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
+    """An explanation as everybody may see it who may ask."""
+    steps = []
+    for step in found["steps"]:
+        reason = step["reason"]
+        if step["rule"] == "server":
+            reason = _BEHIND_ORIGIN.sub(r"\2", reason)
+        steps.append({**step, "reason": redactor.clean(reason)})
+    preflight = found.get("preflight")
+    return {**found, "steps": steps, "preflight": preflight and _cleaned(preflight, redactor)}

@@ -27,6 +27,16 @@ class Live(Protocol):
         ...
 
     @property
+    def in_force(self) -> bool:
+        """Whether what was published last was put into force."""
+        ...
+
+    @property
+    def left_out(self) -> int:
+        """How many instances of the store cannot be served."""
+        ...
+
+    @property
     def names(self) -> frozenset[str]:
         """The host names that the gateway goes by."""
         ...
@@ -56,6 +66,16 @@ class NoGateway:
     async def explain(self, question: dict[str, Any]) -> dict[str, Any]:
         """See `Live`."""
         raise NoAnswer(f"no gateway runs here that could explain {question.get('url')}")
+
+    @property
+    def in_force(self) -> bool:
+        """See `Live`."""
+        return True
+
+    @property
+    def left_out(self) -> int:
+        """See `Live`."""
+        return 0
 
     @property
     def names(self) -> frozenset[str]:

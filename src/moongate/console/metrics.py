@@ -55,6 +55,11 @@ async def render(services: Services) -> str:
         _gateway(found, facts)
     backing = services.backing
     found.add("store_up", "gauge", "Whether the store can be used.", [({}, float(backing.reachable))])
+    published = backing.unpublished is None and services.live.in_force
+    text = "Whether what the store holds, but for what cannot be served, is in force."
+    found.add("publication_in_force", "gauge", text, [({}, float(published))])
+    text = "Instances of the store that cannot be served."
+    found.add("publication_left_out", "gauge", text, [({}, services.live.left_out)])
     if backing.ingester is not None:
         counts = backing.ingester.counts
         found.add("audit_ingested_total", "counter", "Records brought into the store.", [({}, counts.ingested)])

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from moongate.console.live import NoAnswer
 from moongate.control.platform import failures
+from moongate.control.sealing import SealBroken
 from moongate.errors import Complaint, ConfigError, MoongateError, StartError
 from moongate.store.failing import StoreAway
 
@@ -38,6 +39,7 @@ _STATUS: dict[type[MoongateError], int] = {
     failures.ReadOnly: 409,
     failures.Needed: 409,
     failures.Forbidden: 403,
+    SealBroken: 409,
     NoAnswer: 503,
     StoreAway: 503,
     StartError: 503,
@@ -80,10 +82,15 @@ def answer(
     body = Problem(
         title=http.HTTPStatus(status).phrase,
         status=status,
-        detail=detail,
-        errors=[ProblemError(where=complaint.where, text=complaint.text) for complaint in complaints],
+        detail=_whole(detail),
+        errors=[ProblemError(where=_whole(complaint.where), text=_whole(complaint.text)) for complaint in complaints],
     )
     return JSONResponse(body.model_dump(), status, headers=headers, media_type=MEDIA)
+
+
+def _whole(text: str) -> str:
+    """Half a character, which JSON can spell, cannot be sent back."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def install(app: FastAPI, methods_of: Callable[[str], list[str]]) -> None:
@@ -100,6 +107,10 @@ def install(app: FastAPI, methods_of: Callable[[str], list[str]]) -> None:
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:
         return _invalid(error.errors())
+
+    @app.exception_handler(UnicodeEncodeError)
+    def halved(_: Request, __: UnicodeEncodeError) -> Response:
+        return answer(422, "what was sent holds half a character (a lone surrogate), which is no text")
 
     @app.exception_handler(HTTPException)
     def http_exception(request: Request, error: HTTPException) -> Response:

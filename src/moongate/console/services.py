@@ -41,13 +41,17 @@ class Ingesting(Protocol):
 
 @dataclass(slots=True)
 class Backing:
-    """What stands on the database. None while it was never reached; `why` says what was found then."""
+    """What stands on the database. None while it was never reached; `why` says what was found then.
+
+    `unpublished` says why what the store holds cannot be published now.
+    """
 
     store: Store | None = None
     platform: Platform | None = None
     ingester: Ingesting | None = None
     changes: Changes | None = None
     why: str = "the store is being opened"
+    unpublished: str | None = None
 
     @property
     def reachable(self) -> bool:

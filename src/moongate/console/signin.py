@@ -17,13 +17,24 @@ from moongate.console.problems import Refused
 from moongate.console.services import OnPlatform
 from moongate.control.platform.failures import Exists
 from moongate.control.platform.platform import Platform
-from moongate.control.platform.shapes import Actor, OperatorNew, OperatorPatch, Output, Password, Person, Role
-from moongate.control.platform.sign_ins import UNNAMED as GUEST
+from moongate.control.platform.shapes import UNNAMED as GUEST
+from moongate.control.platform.shapes import (
+    Actor,
+    OperatorName,
+    OperatorNew,
+    OperatorPatch,
+    Output,
+    Password,
+    Person,
+    Role,
+)
 from moongate.control.schema.values import Strict
 
 log = logging.getLogger("moongate")
 
 router = APIRouter(tags=["sign-in"])
+# Nothing else on this host, or on another port of it, gets the cookie by the way.
+PATH = "/api/v1"
 _NO = "the name, the password or the code is wrong, or the code was used or has expired"
 
 
@@ -54,7 +65,7 @@ class PasswordChange(Strict):
 
 
 class _NewAccount(Strict):
-    name: Person
+    name: OperatorName
     password: Password
 
 
@@ -90,7 +101,7 @@ async def _begin_session(
     value = await platform.sign_ins.start(actor, account=account)
     # A page that came over https (through a proxy) says so; then the cookie is never sent without it.
     secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
-    response.set_cookie(COOKIE, value, path="/", httponly=True, samesite="strict", secure=secure)
+    response.set_cookie(COOKIE, value, path=PATH, httponly=True, samesite="strict", secure=secure)
 
 
 async def _by_code(platform: Platform, given: SignIn, request: Request) -> tuple[Actor, bool]:
@@ -129,7 +140,7 @@ async def sign_out(platform: OnPlatform, response: Response, _: Reader, cookie: 
     """End the session."""
     if cookie is not None:
         await platform.sign_ins.end(cookie)
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    response.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="strict")
 
 
 @router.put("/me/password", status_code=204)

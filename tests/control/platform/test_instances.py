@@ -231,7 +231,7 @@ def test_instances_of_files_stand_beside_and_are_read_only(database: Database) -
             ]
             assert "swordfish" not in repr(listed)
             assert (await platform.instances.get("here")).revision is None
-            with pytest.raises(ConfigError, match=r"taken by an instance of a file \(moongate.yaml:3\)"):
+            with pytest.raises(Exists, match=r"already an instance 'here' in a file \(moongate.yaml:3\)"):
                 await make_instance(platform, "here")
             for refused in (
                 platform.instances.patch("here", InstancePatch.model_validate({"notes": "x"}), ADMIN),

@@ -32,6 +32,7 @@ HIDDEN: list[tuple[dict[str, Any], str]] = [
     ({"args": ["https://example.com/?sig=abc"]}, "abc"),
     ({"args": ["run", SECRET]}, SECRET),
     ({"description": f"use sk-{SECRET}"}, SECRET),
+    ({"urlRewrite": {"path": {"full": f"/s/{SECRET}/mcp"}}}, SECRET),
     ({"directResponse": {"body": f"http://u:{SECRET}@h/"}}, SECRET),
 ]
 
@@ -43,6 +44,7 @@ def test_what_is_secret_is_not_shown_and_comes_back(config: dict[str, Any], secr
     shown = masked(config)
     assert secret not in json.dumps(shown)
     assert MASK.search(json.dumps(shown))
+    assert masked(shown) == shown
     assert restored(shown, config) == (config, [])
     written = json.dumps(referenced(config, lambda place: f"OF {place}"))
     assert secret not in written
@@ -114,6 +116,85 @@ def test_kept_secrets_do_not_follow_to_another_server(url: str) -> None:
     assert "another server" in complaints[0].text
     assert restored({**masked(STORED), "url": "https://EXAMPLE.com:443/other"}, STORED)[1] == []
     assert restored({**STORED, "url": url}, STORED)[1] == []
+
+
+def test_kept_secrets_do_not_follow_to_another_name_for_the_server() -> None:
+    """Behind one address there may be the servers of many; `Host` says which of them is meant."""
+    moved = {**masked(STORED), "urlRewrite": {"authority": {"full": "evil.example"}}}
+    assert [complaint.where for complaint in restored(moved, STORED)[1]] == ["url"]
+    assert restored({**masked(STORED), "urlRewrite": {"authority": "auto"}}, STORED)[1] == []
+
+
+PASSWORD = "user:" + "pa55"
+ADDRESS = {"url": f"https://{PASSWORD}@example.com/x/{SECRET}?api_key=abc1&page=2"}
+USER, PATH, KEY = mask(PASSWORD), mask(SECRET), mask("abc1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://example.com/x?page={KEY}",
+        f"https://example.com/x?token={KEY}",
+        f"https://example.com/x/{KEY}",
+        f"https://example.com/{USER}",
+        f"https://example.com/x?page={USER}",
+        f"https://example.com/x?page=http://{USER}@example.com/",
+        f"https://example.com/x?page=1?api_key={KEY}",
+        f"https://{KEY}@example.com/x",
+        f"https://example.com/{PATH}",
+        f"https://example.com/x/y/{PATH}",
+        f"https://example.com/x/a{PATH}!",
+        f"https://example.com/x?page={PATH}",
+        f"https://example.com/x?api_key=1&a{KEY}=1",
+        f"https://example.com/x#api_key={KEY}",
+    ],
+)
+@pytest.mark.requirement("PM-57")
+def test_a_mask_stays_in_its_place_of_an_address(url: str) -> None:
+    """User and password, a parameter, a part of the path: elsewhere it could be shown, or would mean another thing."""
+    config, complaints = restored({"url": url}, ADDRESS)
+    assert {complaint.where for complaint in complaints} == {"url"}
+    assert "no secret that is kept here" in complaints[0].text
+    kept = f"https://{USER}@example.com/y/{PATH}/z?page=3&api_key={KEY}"
+    config, complaints = restored({"url": kept}, ADDRESS)
+    assert (config, complaints) == ({"url": f"https://{PASSWORD}@example.com/y/{SECRET}/z?page=3&api_key=abc1"}, [])
+
+
+ARGS = {"args": ["--token", "abc", "-e", "API_KEY=def", f"postgresql://u:{PASSWORD}@db/x", SECRET]}
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--name", mask("abc")],
+        [mask("abc")],
+        ["--password", mask("abc")],
+        ["-e", f"NAME={mask('def')}"],
+        ["-e", f"OTHER_KEY={mask('def')}"],
+        ["--token", mask("def")],
+        [f"postgresql://{mask('u:' + PASSWORD)}@evil/x"],
+        [f"postgresql://db/{mask('u:' + PASSWORD)}"],
+        ["--name", PATH],
+        [f"--name={PATH}"],
+    ],
+)
+def test_a_mask_stays_with_its_argument(args: list[str]) -> None:
+    """Arguments may be added and moved; a secret stays behind its flag, under its name, with its server."""
+    _, complaints = restored({"args": args}, ARGS)
+    assert [complaint.where.partition("[")[0] for complaint in complaints] == ["args"]
+    moved = [mask(SECRET), "-v", f"postgresql://{mask('u:' + PASSWORD)}@db/y", "--token", mask("abc")]
+    assert restored({"args": moved}, ARGS) == (
+        {"args": [SECRET, "-v", f"postgresql://u:{PASSWORD}@db/y", "--token", "abc"]},
+        [],
+    )
+
+
+def test_what_stands_in_the_environment_is_no_secret() -> None:
+    """A file's instance is shown as it is written: with the names of its variables."""
+    config = {"headers": {"Authorization": "Bearer ${NOTES_KEY}", "X-A": "${A}", "X-B": "${A} and more"}}
+    shown = masked(config)["headers"]
+    assert (shown["Authorization"], shown["X-A"]) == ("Bearer ${NOTES_KEY}", "${A}")
+    assert shown["X-B"] == mask("${A} and more")
 
 
 LEAF = st.text(max_size=30) | st.sampled_from([SECRET, "a b", "--token", "https://u:p@h/x?key=v", "Bearer abcdefghijk"])

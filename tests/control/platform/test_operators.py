@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from moongate.control.platform.failures import Exists, Forbidden, Needed, TooMany
-from moongate.control.platform.guesses import ALL, EACH, WINDOW, Guesses
+from moongate.control.platform.guesses import ALL, EACH, OF_NAME, WINDOW, Guesses, Key
 from moongate.control.platform.platform import Platform
 from moongate.control.platform.shapes import (
     Actor,
@@ -111,20 +111,23 @@ def test_the_last_admin_stays(database: Database) -> None:
 
 
 def test_guessing_is_slow(tmp_path: Path) -> None:
-    """After ten wrong passwords for one name nobody gets in under it for a while, the right one included."""
+    """After ten wrong passwords for one name nobody gets in from there for a while; its owner does from elsewhere."""
     database = Database(None, tmp_path)
 
     async def story() -> None:
         async with opened(database) as platform:
             await make(platform, "ada")
             results = await asyncio.gather(
-                *(platform.operators.check("ada", f"{OTHER}{number}", f"source {number}") for number in range(12)),
+                *(platform.operators.check("ada", f"{OTHER}{number}", "there") for number in range(12)),
                 return_exceptions=True,
             )
             assert [type(result).__name__ for result in results].count("TooMany") == 2
             with pytest.raises(TooMany) as raised:
-                await platform.operators.check("ada", PASSWORD, "elsewhere")
+                await platform.operators.check("ada", PASSWORD, "there")
             assert 0 < raised.value.retry_after <= WINDOW
+            assert await platform.operators.check("ada", PASSWORD, "elsewhere") is not None
+            with pytest.raises(TooMany):
+                await platform.operators.check("ada", PASSWORD, "there")
 
     run(story)
 
@@ -134,19 +137,34 @@ def test_guesses_are_counted_by_key_and_together() -> None:
     clock = Clock()
     guesses = Guesses(clock)
     for _ in range(EACH):
-        guesses.check("a")
-        guesses.failed("a")
+        guesses.check(Key("a"))
+        guesses.failed(Key("a"))
     with pytest.raises(TooMany):
-        guesses.check("b", "a")
-    guesses.check("b")
-    guesses.succeeded("a")
-    guesses.check("a")
+        guesses.check(Key("b"), Key("a"))
+    guesses.check(Key("b"))
+    guesses.succeeded(Key("a"))
+    guesses.check(Key("a"))
     for number in range(ALL - EACH + 1):
-        guesses.failed(str(number))
+        guesses.failed(Key(str(number)))
     with pytest.raises(TooMany):
-        guesses.check("fresh")
+        guesses.check(Key("fresh"))
     clock.now += WINDOW + 1
-    guesses.check("fresh", "a")
+    guesses.check(Key("fresh"), Key("a"))
+
+
+def test_a_name_that_many_guess_is_closed_at_last() -> None:
+    """A success takes back only itself: whoever has an account does not clear the way to that of another."""
+    guesses = Guesses(Clock())
+    name = Key("name", OF_NAME)
+    for number in range(OF_NAME):
+        guesses.failed(name, Key(f"from {number}"))
+    with pytest.raises(TooMany):
+        guesses.check(name)
+    guesses.succeeded(name, Key("from 0"))
+    guesses.check(name)
+    guesses.failed(name)
+    with pytest.raises(TooMany):
+        guesses.check(name)
 
 
 def test_a_sign_in_ends(database: Database) -> None:
@@ -239,6 +257,15 @@ def test_an_api_key_lives(database: Database) -> None:
             assert await platform.api_keys.check(made.value) is None
 
     run(story)
+
+
+@pytest.mark.parametrize(
+    "name", ["local", "Local", "one-time code", "\uff4cocal", "ada (key_1)", "ada \uff08key_1\uff09", "ada("]
+)
+def test_nobody_is_called_like_those_without_an_account(name: str) -> None:
+    """The history says who did something: nobody can look like the command line, a one-time code or an API key."""
+    with pytest.raises(ValidationError):
+        OperatorNew.model_validate({"name": name, "role": "auditor", "password": PASSWORD})
 
 
 @pytest.mark.parametrize("password", ["short", "", "x" * 1025])

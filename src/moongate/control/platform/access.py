@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from moongate.control.platform.ground import Change, Ground, check_revision
 from moongate.control.platform.judging import judge_access
 from moongate.control.platform.roles import may_write
 from moongate.control.platform.settings import Values
 from moongate.control.platform.shapes import Access, Actor, moment
+from moongate.control.platform.size import check_size
 from moongate.errors import ConfigError
 
 KIND = "access"
@@ -36,13 +38,19 @@ class AccessRules:
         if complaints:
             raise ConfigError(tuple(complaints))
         async with self._ground.store.write() as connection:
-            row = await self._values.row(connection, NAME, hold=True)
-            check_revision(row, revision, "the access rules")
-            number = await self._values.put(connection, NAME, block)
-            if number != row.revision:
-                state = {"access": block}
-                await self._ground.record(connection, Change(KIND, NAME, number, "changed", state), by)
-            return self._shown(await self._values.row(connection, NAME))
+            return await self.put_judged(connection, block, by, revision)
+
+    async def put_judged(
+        self, connection: AsyncConnection, block: dict[str, Any] | None, by: Actor, revision: int | None = None
+    ) -> Access:
+        """The same, in the caller's transaction, of rules that were judged."""
+        row = await self._values.row(connection, NAME, hold=True)
+        check_revision(row, revision, "the access rules")
+        number = await self._values.put(connection, NAME, block)
+        if number != row.revision:
+            await check_size(self._ground, connection, "access")
+            await self._ground.record(connection, Change(KIND, NAME, number, "changed", {"access": block}), by)
+        return self._shown(await self._values.row(connection, NAME))
 
     def _shown(self, row: Row[Any]) -> Access:
         # Sealed as a setting, like all single values.

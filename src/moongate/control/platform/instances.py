@@ -11,9 +11,10 @@ from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from moongate.control.platform.certificates import judge_files, may_name_files
 from moongate.control.platform.failures import Exists, NotFound, ReadOnly
-from moongate.control.platform.ground import Change, Ground, check_revision, existing, findable, page
-from moongate.control.platform.judging import access_mode, judge_instance, read_pasted, without_switch
+from moongate.control.platform.ground import Change, Ground, check_revision, existing, findable, page, refuse
+from moongate.control.platform.judging import access_mode, judge_instance, meaningful, read_pasted, without_switch
 from moongate.control.platform.masks import masked, restored
 from moongate.control.platform.roles import may_write
 from moongate.control.platform.shapes import (
@@ -27,6 +28,7 @@ from moongate.control.platform.shapes import (
     Page,
     moment,
 )
+from moongate.control.platform.size import check_size
 from moongate.control.sealing import SealBroken
 from moongate.errors import Complaint, ConfigError
 from moongate.store.tables import instances
@@ -34,6 +36,8 @@ from moongate.store.tables import instances
 KIND = "instances"
 # Takes a deleted instance out of what names it, in the transaction of the connection.
 Forget = Callable[[AsyncConnection, str, Actor], Awaitable[None]]
+# What else belongs into a transaction.
+Also = Callable[[AsyncConnection], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,15 @@ class Surroundings:
 
     files: Callable[[], Sequence[FileInstance]] = field(default=_no_files)
     base: Callable[[str], str] = field(default=_default_base)
+
+    def addresses(self, name: str) -> Addresses:
+        """All of them."""
+        base = self.base(name)
+        return Addresses(base=base, streamable_http=f"{base}/v1/stream", sse=f"{base}/events")
+
+    def file(self, name: str) -> FileInstance | None:
+        """The file's instance of that name."""
+        return next((found for found in self.files() if found.name == name), None)
 
 
 async def instance_names(ground: Ground, surroundings: Surroundings) -> set[str]:
@@ -116,12 +129,12 @@ class Instances:
 
     async def get(self, name: str) -> Instance:
         """Raises NotFound."""
-        found = self._file(name)
+        found = self._surroundings.file(name)
         return self._of_file(found) if found is not None else self._shown(await self._row(name))
 
     async def config(self, name: str) -> dict[str, Any]:
         """The entry with its secrets, as the data plane gets it. Never for an answer."""
-        if (found := self._file(name)) is not None:
+        if (found := self._surroundings.file(name)) is not None:
             text = f"the secrets of {name!r} stand in a file ({found.where}), which only the gateway itself reads"
             raise ReadOnly(f"{text}; test it as a draft: moongate instance test {name} --url URL, or -- COMMAND ARGS")
         row = await self._row(name)
@@ -143,11 +156,12 @@ class Instances:
         return made
 
     async def paste(
-        self, pasted: str | dict[str, Any], by: Actor, mode: AccessMode | None = None
+        self, pasted: str | dict[str, Any], by: Actor, mode: AccessMode | None = None, also: Also | None = None
     ) -> Sequence[Instance]:
         """One instance for each entry of a pasted block; all of them, or none and every complaint.
 
-        Without `mode` an entry with a command is hosted; with it, one that does not fit is refused.
+        Without `mode` an entry with a command is hosted; with it, one that does not fit is refused. `also` happens in
+        the same transaction.
         """
         entries, complaints = read_pasted(pasted)
         news = []
@@ -163,7 +177,7 @@ class Instances:
             except ValidationError:
                 text = "is not a name: letters, digits, '.', '_' and '-', at most 128; rename it"
                 complaints.append(Complaint(f"instance {entry.name[:60]!r}", text))
-        return await self._create(news, by, complaints)
+        return await self._create(news, by, complaints, also)
 
     async def draft(self, new: InstanceNew, by: Actor) -> dict[str, Any]:
         """The entry of an instance that is not stored (yet), judged, with the secrets its masks stand for.
@@ -178,21 +192,23 @@ class Instances:
             kept = self._ground.open(KIND, new.name, row.config_sealed)
         except NotFound:
             pass
-        config, _, complaints = _judged(new.name, new, kept)
+        config, _, complaints = _judged(new.name, new, kept, by)
         if complaints:
             raise ConfigError(tuple(complaints))
         return config
 
     async def replace(self, name: str, new: InstancePut, by: Actor, revision: int | None = None) -> Instance:
         """Everything but the name; what is left out gets its default."""
-        return await self._change(name, lambda _row: new, by, revision)
+        return await self._change(name, lambda _row: (new, True), by, revision)
 
     async def patch(self, name: str, new: InstancePatch, by: Actor, revision: int | None = None) -> Instance:
         """What `new` names; nothing else."""
         given = new.model_dump(exclude_unset=True, exclude_none=True, by_alias=True)
-        return await self._change(
-            name, lambda row: InstancePut.model_validate({**self._state(row), **given}), by, revision
-        )
+
+        def changed(row: Row[Any]) -> tuple[InstancePut, bool]:
+            return InstancePut.model_validate({**self._state(row), **given}), "config" in given
+
+        return await self._change(name, changed, by, revision)
 
     async def delete(self, name: str, by: Actor, revision: int | None = None) -> None:
         """The history keeps it. Tokens lose it, so that they are not good for a later one of the same name."""
@@ -212,33 +228,40 @@ class Instances:
             await self._ground.record(connection, change, by)
 
     async def _create(
-        self, news: Iterable[InstanceNew], by: Actor, complaints: Sequence[Complaint] = ()
+        self,
+        news: Iterable[InstanceNew],
+        by: Actor,
+        complaints: Sequence[Complaint] = (),
+        also: Also | None = None,
     ) -> Sequence[Instance]:
         wrong = [*complaints]
-        files = {found.name: found.where for found in self._surroundings.files()}
         ready: list[tuple[InstanceNew, dict[str, Any], bool]] = []
         for new in news:
             may_write(by, new.access_mode)
-            config, enabled, found = _judged(new.name, new, None)
+            config, enabled, found = _judged(new.name, new, None, by)
             wrong += found
-            if new.name in files:
-                text = f"this name is taken by an instance of a file ({files[new.name]}); choose another one"
-                wrong.append(Complaint(f"instance {new.name}", text))
             ready.append((new, config, enabled))
-        if not wrong:
-            taken = await self._taken([new.name for new, _, _ in ready])
-            if len(ready) == 1 and taken:
-                raise Exists(f"there is already an instance {taken[0]!r}; choose another name, or change that one")
-            wrong += [Complaint(f"instance {name}", "there is already one of this name; rename it") for name in taken]
+        taken = await self._taken([new.name for new, _, _ in ready])
+        if not wrong and len(ready) == 1 and taken:
+            ((name, text),) = taken.items()
+            raise Exists(f"there is already an instance {name!r}{text}; choose another name, or change that one")
+        wrong += [
+            Complaint(f"instance {name}", f"there is already one of this name{text}; rename it")
+            for name, text in taken.items()
+        ]
         if wrong:
             raise ConfigError(tuple(wrong))
         now = self._ground.clock()
         try:
             async with self._ground.store.write() as connection:
-                return [
+                made = [
                     self._shown(await self._insert(connection, new, (config, enabled, now), by))
                     for new, config, enabled in ready
                 ]
+                if also is not None:
+                    await also(connection)
+                await check_size(self._ground, connection, "config")
+                return made
         except IntegrityError:
             raise Exists("somebody else took one of the names in this moment; look again") from None
 
@@ -262,21 +285,28 @@ class Instances:
         return row
 
     async def _change(
-        self, name: str, new: Callable[[Row[Any]], InstancePut], by: Actor, revision: int | None
+        self, name: str, new: Callable[[Row[Any]], tuple[InstancePut, bool]], by: Actor, revision: int | None
     ) -> Instance:
+        """`new` gives all of it, and whether the configuration is a new one."""
         self._refuse_file(name)
         async with self._ground.store.write() as connection:
             row = await existing(connection, instances, instances.c.name, name)
             check_revision(row, revision, f"the instance {name!r}")
-            put = new(row)
+            put, anew = new(row)
             may_write(by, row.access_mode)
             may_write(by, put.access_mode)
-            kept, _ = self._opened(row)
-            config, enabled, complaints = _judged(name, put, kept)
-            same = config == kept and put.access_mode == row.access_mode
-            # What is only switched off, or noted, need not please a newer version's judge.
-            if complaints and not (same and (row.enabled or not enabled)):
-                raise ConfigError(tuple(complaints))
+            sealed, enabled = row.config_sealed, put.enabled
+            kept, broken = self._opened(row)
+            # What cannot be opened now, perhaps can with the right key.
+            if anew or not broken:
+                config, enabled, complaints = _judged(name, put, kept, by)
+                same = config == meaningful(kept) and put.access_mode == row.access_mode
+                # What is only switched off, or noted, need not please a newer version's judge.
+                if complaints and not (same and (row.enabled or not enabled)):
+                    raise ConfigError(tuple(complaints))
+                sealed = self._ground.seal(KIND, name, config) if anew else sealed
+            elif put.access_mode != row.access_mode:
+                raise refuse((f"instance {name}: accessMode", f"needs the configuration again: {broken}"))
             await connection.execute(
                 update(instances)
                 .where(instances.c.name == name)
@@ -286,12 +316,13 @@ class Instances:
                     notes=put.notes,
                     tags=put.tags,
                     icon=put.icon,
-                    config_sealed=self._ground.seal(KIND, name, config),
+                    config_sealed=sealed,
                     revision=row.revision + 1,
                     updated=self._ground.clock(),
                 )
             )
             row = await existing(connection, instances, instances.c.name, name)
+            await check_size(self._ground, connection, "config")
             await self._ground.record(connection, Change(KIND, name, row.revision, "changed", self._state(row)), by)
         return self._shown(row)
 
@@ -303,15 +334,15 @@ class Instances:
             raise NotFound(f"there is no instance {name!r}")
         return row
 
-    async def _taken(self, names: Sequence[str]) -> Sequence[str]:
+    async def _taken(self, names: Sequence[str]) -> dict[str, str]:
+        """Names that are no longer free, and where they are taken, if not in the store."""
         async with self._ground.store.read() as connection:
-            return (await connection.scalars(select(instances.c.name).where(instances.c.name.in_(names)))).all()
-
-    def _file(self, name: str) -> FileInstance | None:
-        return next((found for found in self._surroundings.files() if found.name == name), None)
+            stored = (await connection.scalars(select(instances.c.name).where(instances.c.name.in_(names)))).all()
+        files = {found.name: f" in a file ({found.where})" for found in self._surroundings.files()}
+        return {**dict.fromkeys(stored, ""), **{name: files[name] for name in names if name in files}}
 
     def _refuse_file(self, name: str) -> None:
-        found = self._file(name)
+        found = self._surroundings.file(name)
         if found is not None:
             raise ReadOnly(f"the instance {name!r} stands in a file ({found.where}); change it there")
 
@@ -345,7 +376,7 @@ class Instances:
             config=masked(config),
             source="store",
             where=broken,
-            addresses=self._addresses(row.name),
+            addresses=self._surroundings.addresses(row.name),
             revision=row.revision,
             created=moment(row.created),
             updated=moment(row.updated),
@@ -362,23 +393,24 @@ class Instances:
             config=masked(found.config),
             source="file",
             where=found.where,
-            addresses=self._addresses(found.name),
+            addresses=self._surroundings.addresses(found.name),
             revision=None,
             created=None,
             updated=None,
         )
 
-    def _addresses(self, name: str) -> Addresses:
-        base = self._surroundings.base(name)
-        return Addresses(base=base, streamable_http=f"{base}/v1/stream", sse=f"{base}/events")
 
-
-def _judged(name: str, put: InstancePut, kept: dict[str, Any] | None) -> tuple[dict[str, Any], bool, list[Complaint]]:
-    """The entry to store, whether the instance is on, and every complaint."""
-    config, on = without_switch(put.config)
+def _judged(
+    name: str, put: InstancePut, kept: dict[str, Any] | None, by: Actor
+) -> tuple[dict[str, Any], bool, list[Complaint]]:
+    """The entry to store, whether the instance is on, and every complaint. Raises Forbidden."""
+    config, on = without_switch(meaningful(put.config))
     config, unknown = restored(config, kept)
+    may_name_files(by, config, kept)
     where = f"instance {name}"
     complaints = [Complaint(f"{where}: {complaint.where}", complaint.text) for complaint in unknown]
     if not complaints:
         complaints = judge_instance(name, put.access_mode, config)
+    if not complaints:
+        complaints = [Complaint(f"{where}: {wrong.where}", wrong.text) for wrong in judge_files(config)]
     return config, put.enabled and on, complaints

@@ -20,10 +20,13 @@ from moongate.errors import Complaint, ConfigError
 
 MAX_CONFIG = 256 * 1024
 PASTED = "the pasted text"
+_HALF = re.compile(r"[\ud800-\udfff]")
 _PROTOCOL_KEYS = ("type", "transport")
 _SWITCHES = ("disabled", "enabled")
 _BLOCKS = ("mcpServers", "servers")
 _IGNORED = frozenset({"$schema"})
+# Of clients' files; they mean nothing here, and would only be in the way.
+_MEANINGLESS = frozenset({"name", "description", "icon", "alwaysAllow", "autoApprove", "gallery", "version"})
 
 STDIO_IN_PROXY = (
     "stdio servers are local commands, and access mode proxy only forwards to an address; use hosted mode (access mode "
@@ -59,6 +62,11 @@ def without_switch(config: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     return kept, not off
 
 
+def meaningful(config: dict[str, Any]) -> dict[str, Any]:
+    """An entry without the keys that the gateway ignores."""
+    return {key: value for key, value in config.items() if key not in _MEANINGLESS}
+
+
 def judge_instance(name: str, mode: str, config: dict[str, Any]) -> list[Complaint]:
     """Everything that is wrong about an entry; nothing if it can be served."""
     where = f"instance {name}"
@@ -88,6 +96,8 @@ def read_pasted(pasted: str | dict[str, Any]) -> tuple[list[Pasted], list[Compla
     if isinstance(pasted, str):
         if len(pasted) > MAX_BYTES:
             return [], [Complaint(PASTED, f"is larger than {MAX_BYTES} bytes")]
+        if _HALF.search(pasted):
+            return [], [Complaint(PASTED, "holds half a character (a lone surrogate), which is no text")]
         try:
             text = pasted.removeprefix("\ufeff")
             node, complaints = (read_json if text.lstrip().startswith("{") else read_yaml)(text, PASTED)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from moongate.control.platform.failures import Exists, Needed, NotFound
 from moongate.control.platform.ground import Change, Ground, check_revision, existing, findable
-from moongate.control.platform.guesses import Guesses
+from moongate.control.platform.guesses import OF_NAME, OF_SOURCE, Guesses, Key
 from moongate.control.platform.passwords import Hasher
 from moongate.control.platform.roles import only_admins
 from moongate.control.platform.shapes import (
@@ -111,7 +111,8 @@ class Operators:
 
     async def check(self, name: str, password: str, source: str) -> Actor | None:
         """Who signs in, or None for a wrong name or password. `source` is where from. Raises TooMany."""
-        keys = (f"name {name[:NAME]}", f"source {source[:NAME]}")
+        who, place = name[:NAME], source[:NAME]
+        keys = (Key(f"{who!r} from {place}"), Key(f"name {who}", OF_NAME), Key(f"source {place}", OF_SOURCE))
         self._guesses.check(*keys)
         # Counted before it is known to be wrong: guesses made at the same time must not slip through together.
         self._guesses.failed(*keys)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -42,6 +43,10 @@ class Actor:
 
 
 LOCAL = Actor("local", "admin")
+# Who came with a one-time code and has no account yet.
+UNNAMED = "one-time code"
+# In the history these are not accounts; neither is what has the form `name (key_...)`.
+RESERVED = (LOCAL.name, UNNAMED)
 
 
 def moment(seconds: float) -> str:
@@ -91,9 +96,18 @@ def _user(value: str) -> str:
     return value
 
 
+def _operator(value: str) -> str:
+    plain = unicodedata.normalize("NFKC", value).casefold().strip()
+    if plain in RESERVED or not set(plain).isdisjoint("()"):
+        raise refusal(f"a name has no parentheses, and is not {' or '.join(RESERVED)}: the history calls others so")
+    return value
+
+
 def _wanted(value: str) -> str:
     if not MIN_PASSWORD <= len(value) <= MAX_PASSWORD:
         raise refusal(f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters")
+    if not _TEXT.match(value):
+        raise refusal("a password has no control characters, and no half ones (lone surrogates)")
     return value
 
 
@@ -102,6 +116,7 @@ Notes = Annotated[str, AfterValidator(_notes)]
 Icon = Annotated[str, AfterValidator(_icon)]
 Tags = Annotated[list[Word], AfterValidator(_distinct)]
 Person = Annotated[Word, AfterValidator(_user)]
+OperatorName = Annotated[Person, AfterValidator(_operator)]
 Groups = Annotated[list[Person], AfterValidator(_distinct)]
 InstanceNames = Annotated[list[Name], AfterValidator(_distinct)]
 Password = Annotated[str, AfterValidator(_wanted)]
@@ -295,7 +310,7 @@ class Operator(Output):
 class OperatorNew(Strict):
     """A new operator account."""
 
-    name: Person
+    name: OperatorName
     role: Role
     password: Password = Field(repr=False)
     enabled: bool = True

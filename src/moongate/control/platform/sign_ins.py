@@ -14,10 +14,10 @@ from sqlalchemy.exc import IntegrityError
 
 from moongate.control.platform.failures import NotFound
 from moongate.control.platform.ground import Ground
-from moongate.control.platform.guesses import Guesses
+from moongate.control.platform.guesses import Guesses, Key
 from moongate.control.platform.operators import Operators
 from moongate.control.platform.settings import PlatformSettings
-from moongate.control.platform.shapes import Actor, Role
+from moongate.control.platform.shapes import UNNAMED, Actor, Role
 from moongate.store.tables import NAME, codes, operators, sign_ins
 
 BYTES = 32
@@ -26,7 +26,6 @@ CODE_SECONDS = 3600.0
 UNNAMED_SECONDS = 3600.0
 IDLE_SECONDS = 4 * 3600.0
 _TOUCH_SECONDS = 60.0
-UNNAMED = "one-time code"
 
 
 class SignIns:
@@ -111,7 +110,7 @@ class Codes:
 
     async def redeem(self, code: str, source: str) -> Role | None:
         """What role it gives, once; None for a wrong, used or expired one. Raises TooMany."""
-        key = f"source {source[:NAME]}"
+        key = Key(f"codes from {source[:NAME]}")
         self._guesses.check(key)
         self._guesses.failed(key)
         async with self._ground.store.write(quiet=True) as connection:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, or_, select, update
+from sqlalchemy import Float, Row, String, bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from moongate.control.platform.failures import NotFound
@@ -37,6 +37,7 @@ from moongate.control.platform.shapes import (
     moment_or_none,
     seconds_of,
 )
+from moongate.control.platform.size import check_size
 from moongate.control.schema.judge import nearest
 from moongate.store.tables import tokens, users
 
@@ -146,6 +147,7 @@ class Tokens:
                 )
             )
             await self._values.put(connection, IN_USE, value=True)
+            await check_size(self._ground, connection, "instances")
             return TokenMade(token=await self._recorded(connection, id_, "created", by), value=value)
 
     async def patch(self, id_: str, new: TokenPatch, by: Actor, revision: int | None = None) -> Token:
@@ -171,6 +173,7 @@ class Tokens:
                 .where(tokens.c.id == id_)
                 .values(**changed, revision=row.revision + 1, updated=self._ground.clock())
             )
+            await check_size(self._ground, connection, "instances")
             return await self._recorded(connection, id_, "changed", by)
 
     async def delete(self, id_: str, by: Actor, revision: int | None = None) -> None:
@@ -206,10 +209,12 @@ class Tokens:
 
     async def touch(self, connection: AsyncConnection, used: Mapping[str, float]) -> None:
         """When tokens were last used, by id (Unix seconds); in the caller's transaction. Unknown ids are left out."""
-        for id_, at in used.items():
-            if findable(id_):
-                later = or_(tokens.c.last_used.is_(None), tokens.c.last_used < at)
-                await connection.execute(update(tokens).where(tokens.c.id == id_, later).values(last_used=at))
+        values = [{"token": id_, "moment": at} for id_, at in sorted(used.items()) if findable(id_)]
+        if values:
+            at = bindparam("moment", type_=Float)
+            later = or_(tokens.c.last_used.is_(None), tokens.c.last_used < at)
+            wanted = tokens.c.id == bindparam("token", type_=String)
+            await connection.execute(update(tokens).where(wanted, later).values(last_used=at), values)
 
     async def _judge(self, wanted: Sequence[str] | None) -> None:
         if not wanted:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from moongate.control.platform.access import AccessRules
 from moongate.control.platform.ground import refuse
 from moongate.control.platform.instances import Instances
@@ -63,7 +65,13 @@ async def import_document(
     complaints = judge_access(block) if block is not None else []
     if complaints:
         raise ConfigError(tuple(complaints))
-    made = await instances.paste(rest, by) if rest or block is None else []
-    if block is not None:
+    if block is None:
+        return await instances.paste(rest, by)
+    if not rest:
         await rules.put(block, by)
-    return made
+        return []
+
+    async def put_rules(connection: AsyncConnection) -> None:
+        await rules.put_judged(connection, block, by)
+
+    return await instances.paste(rest, by, also=put_rules)

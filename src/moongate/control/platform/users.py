@@ -13,6 +13,7 @@ from moongate.control.platform.failures import Exists, NotFound
 from moongate.control.platform.ground import Change, Ground, check_revision, existing, findable, page
 from moongate.control.platform.roles import may_write
 from moongate.control.platform.shapes import Actor, Group, Page, User, UserNew, UserPatch, UserPut, moment
+from moongate.control.platform.size import check_size
 from moongate.store.tables import user_groups, users
 
 KIND = "users"
@@ -116,6 +117,7 @@ class Users:
                 .values(notes=put.notes, enabled=put.enabled, revision=row.revision + 1, updated=self._ground.clock())
             )
             await _set_groups(connection, name, put.groups)
+            await check_size(self._ground, connection, "groups")
             return await self._recorded(connection, name, "changed", by)
 
     async def _recorded(self, connection: AsyncConnection, name: str, action: str, by: Actor) -> User:
