@@ -50,6 +50,12 @@ class PostgreSQL:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
 
+    @property
+    def pid(self) -> int:
+        """Of its first process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def initialise(self) -> None:
         """Makes the cluster."""
         given = self._directory / "password"

@@ -36,6 +36,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 # One that ran this long did not fail at its start.
 SETTLED_SECONDS = 30.0
 STOP_SECONDS = 15.0
+# How long one may take to end that has closed the pair.
+END_SECONDS = 2.0
 PUBLICATION_SECONDS = 30.0
 # What Python and the loader need; everything else goes over the pair, where nobody else reads it.
 _INHERITED = (
@@ -62,10 +64,12 @@ class Console:
     link: str | None = None
 
 
-def awaits_publication(data_dir: Path, settings: PlatformSettings) -> bool:
-    """Whether there is a store that has never told what is in it: then nobody knows yet who may call."""
+def awaits_publication(data_dir: Path, settings: PlatformSettings, *, sealed: bool = False) -> bool:
+    """Whether there is a store that has never told what is in it: then nobody knows yet who may call. `sealed`: it has,
+    but that cannot be opened.
+    """
     store = settings.store_url is not None or (data_dir / DATABASE).exists()
-    return store and not (data_dir / NAME).exists()
+    return store and (sealed or not (data_dir / NAME).exists())
 
 
 class Companion:
@@ -79,6 +83,7 @@ class Companion:
         self._answer = answer
         self._listening = listening
         self._gateway: dict[str, Any] = {}
+        self._force: dict[str, Any] = {}
         self._tasks = Tasks("platform process")
         self._writer: asyncio.StreamWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -115,8 +120,17 @@ class Companion:
         self._renewing = True
         self._say({"stop": True})
 
+    def tell_force(self, force: dict[str, Any]) -> None:
+        """Whether what was published last is in force (`fine`), and how much of it was left out (`leftOut`)."""
+        self._force = force
+        self._say({"force": force})
+
+    def give_up(self) -> None:
+        """Nobody waits for the first publication any more."""
+        self._published.set()
+
     async def publication(self) -> None:
-        """Wait for the first one. Raises StartError if there is none within PUBLICATION_SECONDS."""
+        """Wait for the first one, or `give_up`. Raises StartError if there is none within PUBLICATION_SECONDS."""
         try:
             async with asyncio.timeout(PUBLICATION_SECONDS):
                 await self._published.wait()
@@ -172,16 +186,17 @@ class Companion:
         self._writer = writer
         self._say({"settings": {**self._settings, "portBefore": self._port}})
         self._say({"gateway": self._gateway})
+        self._say({"force": self._force})
         try:
             await self._hear(reader)
-            if self._stopping or self._renewing:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(STOP_SECONDS):
-                        await process.wait()
+            # How it ended is told by its exit code; one that hangs is of no use without its end of the pair.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS if self._stopping or self._renewing else END_SECONDS):
+                    await process.wait()
         finally:
             self._writer = self._process = None
             writer.close()
-            if process.returncode is None:  # it is of no use without its end of the pair
+            if process.returncode is None:
                 with suppress(ProcessLookupError):
                     process.kill()
         code = await process.wait()

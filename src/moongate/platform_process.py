@@ -35,11 +35,12 @@ from moongate.console.link import Link
 from moongate.console.operators import sign_in_link
 from moongate.console.services import Backing, Services
 from moongate.control.compile import CompileOptions
+from moongate.control.platform.documents import InForce
 from moongate.control.platform.instances import FileInstance, Surroundings
 from moongate.control.platform.platform import Platform
-from moongate.control.published import read_published, write_published
+from moongate.control.published import NAME, Published, read_published, write_published
 from moongate.control.schema.durations import parse_duration
-from moongate.control.sealing import Keys
+from moongate.control.sealing import Keys, SealBroken
 from moongate.control.source import Source
 from moongate.errors import StartError
 from moongate.probing import probe_config
@@ -80,19 +81,41 @@ class PlatformProcess:
         self._settings = settings
         self._data_dir = Path(settings["dataDir"])
         self._environ: dict[str, str] = settings["environ"]
-        keys = Keys.load(self._data_dir, self._environ)
-        self._key = keys.current
-        self._chain_keys = _chain_keys(keys)
+        self._keys = Keys.load(self._data_dir, self._environ)
+        self._chain_keys = _chain_keys(self._keys)
         self._backing = Backing()
         self._tasks = Tasks("platform")
         self._tried = asyncio.Event()
         self._publishing = asyncio.Lock()
         self._retention: tuple[float, int | None] | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._server: Quiet | None = None
 
     async def run(self) -> None:
         """Until the gateway is gone, or says so. Raises StartError."""
-        listening = listen(self._settings)
+        serving = self._tasks.spawn(self._serve(), "serve")
+        living = self._tasks.spawn(self._live_on_store(), "store")
+        ending = self._tasks.spawn(self._link.ended.wait(), "wait for the end")
+        await asyncio.wait((serving, living, ending), return_when=asyncio.FIRST_COMPLETED)
+        living.cancel()
+        if self._server is None:
+            serving.cancel()
+        else:
+            self._server.should_exit = True
+        await asyncio.wait((living,), timeout=1.0)
+        await self._finish(FINISH_SECONDS if self._link.wanted else ORPHAN_SECONDS)
+        await asyncio.wait((serving,), timeout=3.0)
+        await self._tasks.close()
+        if self._backing.store is not None:
+            await self._backing.store.close()
+        if not self._link.ended.is_set():
+            raise StartError("a part of the platform process has ended")
+
+    # -- the admin port
+
+    async def _serve(self) -> None:
+        """The API, as soon as there is a port for it. Nothing else waits for that."""
+        listening = await self._listen()
         address = _address(listening)
         if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
             log.warning("the console can be reached from elsewhere without TLS; better put a proxy with TLS before it")
@@ -104,23 +127,21 @@ class PlatformProcess:
             probe=self._probe,
             address=address,
         )
-        server = Quiet(_configured(build_app(services)))
-        serving = self._tasks.spawn(server.serve([listening]), "serve")
-        living = self._tasks.spawn(self._live_on_store(), "store")
-        announcing = self._tasks.spawn(self._announce(address, listening.getsockname()[1]), "announce")
-        ending = self._tasks.spawn(self._link.ended.wait(), "wait for the end")
-        await asyncio.wait((serving, living, ending), return_when=asyncio.FIRST_COMPLETED)
-        announcing.cancel()
-        living.cancel()
-        server.should_exit = True
-        await asyncio.wait((living,), timeout=1.0)
-        await self._finish(FINISH_SECONDS if self._link.wanted else ORPHAN_SECONDS)
-        await asyncio.wait((serving,), timeout=3.0)
-        await self._tasks.close()
-        if self._backing.store is not None:
-            await self._backing.store.close()
-        if not self._link.ended.is_set():
-            raise StartError("a part of the platform process has ended")
+        self._server = Quiet(_configured(build_app(services)))
+        self._tasks.spawn(self._announce(address, listening.getsockname()[1]), "announce")
+        await self._server.serve([listening])
+
+    async def _listen(self) -> socket.socket:
+        pause, said = AGAIN_SECONDS, ""
+        while True:
+            try:
+                return listen(self._settings)
+            except StartError as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.error("%s; all else goes on, and it is tried again", said)  # noqa: TRY400 - no trace: nothing of ours failed
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_SECONDS)
 
     async def _announce(self, address: str, port: int) -> None:
         """Say where it is; the first operator's link as soon as there is a store that has none."""
@@ -154,20 +175,12 @@ class PlatformProcess:
         work = Tasks("store")
         try:
             work.spawn(ingester.run(), "ingest")
-            work.spawn(self._publish_when_told(platform), "publish when told")
-            published = False
+            work.spawn(self._publish_when_told(platform, work), "publish when told")
             while True:
-                if published:
-                    await changes.changed()
-                try:
-                    await self._publish(platform)
-                    await self._keep_records(platform, work)
-                    published = True
-                except (StoreAway, OSError) as error:
-                    published = False
-                    log.error("what the store holds could not be published: %s", error)  # noqa: TRY400 - no trace: nothing of ours failed
+                if await self._try(platform, work):
                     await asyncio.sleep(AGAIN_SECONDS)
-                    continue
+                else:
+                    await changes.changed()
         finally:
             await work.close()
             await changes.close()
@@ -193,23 +206,39 @@ class PlatformProcess:
                 self._backing.platform = platform
                 return platform
 
+    async def _try(self, platform: Platform, work: Tasks) -> bool:
+        """Publish. What was published before stays, if that cannot be; whether it may be tried again soon."""
+        try:
+            await self._publish(platform)
+            await self._keep_records(platform, work)
+        except (StoreAway, OSError, SealBroken, OtherStoreError) as error:
+            why = str(error)
+            if why != self._backing.unpublished:
+                log.error("what the store holds is not published, what was published before stays: %s", why)  # noqa: TRY400 - no trace: nothing of ours failed
+            self._backing.unpublished = why
+            self._link.say({"said": "waiting", "why": why})
+            return isinstance(error, StoreAway | OSError)
+        self._backing.unpublished = None
+        return False
+
     async def _publish(self, platform: Platform) -> None:
+        store = self._backing.store
+        if store is None:
+            return
         async with self._publishing:
             found = await platform.document()
-            changed = await asyncio.to_thread(
-                publish, self._data_dir, self._key, found.document, tokens_in_use=found.tokens_in_use
-            )
+            identity = await store.identity()  # read last: what is published is never taken for another store's
+            changed = await asyncio.to_thread(publish, self._data_dir, self._keys, found, identity)
         if changed:
             log.debug("what the store holds was published")
         self._link.say({"said": "published"})
 
-    async def _publish_when_told(self, platform: Platform) -> None:
+    async def _publish_when_told(self, platform: Platform, work: Tasks) -> None:
         """Which tokens are of use depends on the instances of files, too."""
         while True:
             await self._link.news.wait()
             self._link.news.clear()
-            with suppress(StoreAway, OSError):  # it is published when the store is back
-                await self._publish(platform)
+            await self._try(platform, work)  # else it is published when the store is back
 
     async def _keep_records(self, platform: Platform, work: Tasks) -> None:
         """Old records go; how old, may be set in the store too."""
@@ -255,16 +284,36 @@ def _base_of(gateway: Mapping[str, Any], name: str) -> str:
     return str(known.get(name) or f"{gateway.get('base', 'http://127.0.0.1:8000/mcp')}/{name}").rstrip("/")
 
 
-def publish(data_dir: Path, key: bytes, document: dict[str, Any], *, tokens_in_use: bool) -> bool:
-    """Write it, unless that is what stands there; whether it was written. Raises OSError."""
-    try:
-        before = read_published(data_dir, key)
-    except ValueError:
-        before = None
-    if before is not None and (before.document, before.tokens_in_use) == (json.dumps(document), tokens_in_use):
+class OtherStoreError(StartError):
+    """What was published comes from another store: an empty one in its place would open the gateway."""
+
+
+def publish(data_dir: Path, keys: Keys, found: InForce, store: str) -> bool:
+    """Write it, unless that is what stands there; whether it was written. `store` is the identity of the one it comes
+    from. That tokens are in use stays. Raises OSError, OtherStoreError.
+    """
+    before, current = _before(data_dir, keys)
+    if before is not None and not before.empty and before.store not in {"", store}:
+        text = (
+            "the store is not the one that what is in force was published from: it is new, or another one; bring the "
+            f"former store back, or, if this one is right, stop, remove {data_dir / NAME} and start again"
+        )
+        raise OtherStoreError(text)
+    in_use = found.tokens_in_use or (before is not None and before.tokens_in_use)
+    if current and before == Published(json.dumps(found.document), in_use, store):
         return False
-    write_published(data_dir, key, document, tokens_in_use=tokens_in_use)
+    write_published(data_dir, keys.current, found.document, tokens_in_use=in_use, store=store)
     return True
+
+
+def _before(data_dir: Path, keys: Keys) -> tuple[Published | None, bool]:
+    """What was published before, if it can be opened; whether that is so with today's key."""
+    try:
+        return read_published(data_dir, keys.current), True
+    except ValueError:
+        with suppress(ValueError):
+            return read_published(data_dir, *keys.old), False
+    return None, False
 
 
 @asynccontextmanager
@@ -296,7 +345,7 @@ async def local_app(
         yield build_app(services), {"authorization": f"Bearer {secret}"}
         if not _attended(data_dir / JOURNAL):
             found = await platform.document()
-            await asyncio.to_thread(publish, data_dir, keys.current, found.document, tokens_in_use=found.tokens_in_use)
+            await asyncio.to_thread(publish, data_dir, keys, found, await store.identity())
     finally:
         await store.close()
 
@@ -384,7 +433,7 @@ async def _run(number: int) -> int:
         async with asyncio.timeout(SETTINGS_SECONDS):
             settings = await link.settings
         log_to_stderr(settings["logLevel"])
-        for chatty in ("uvicorn", "alembic"):
+        for chatty in ("uvicorn", "alembic", "aiosqlite"):  # the last says what statements hold
             logging.getLogger(chatty).setLevel(logging.WARNING)
         await PlatformProcess(settings, link).run()
     except StartError as error:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from moongate.audit.journal import Journal
+from moongate.audit.redact import MIN_SECRET, Redactor
 from moongate.control.addresses import route_addresses, server_base
 from moongate.control.nodes import STORE
+from moongate.control.platform.masks import secrets_in
 from moongate.explaining import HERE, Asked, Explanation
 from moongate.model.snapshot import Command, Route, Snapshot, Target, Transport
 from moongate.proxy.handle import DataPlane
@@ -28,6 +32,11 @@ from moongate.wire.server import Server
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STARTED = time.time()
+# Every value below these is masked as a whole.
+_MASKED = frozenset({"headers", "env"})
+_REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_PARTS = re.compile(r"[/?&=#:@\s]+")
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class Running(Protocol):
@@ -159,6 +168,7 @@ def gateway(running: Running) -> dict[str, Any]:
 def around(snapshot: Snapshot, ports: Mapping[int, int]) -> dict[str, Any]:
     """The same of a configuration that need not be in force. `ports`: what became of those that were left open."""
     addresses = route_addresses(snapshot, ports)
+    redactor = Redactor(snapshot.secrets)
     return {
         "base": server_base(snapshot, ports),
         "prefix": snapshot.prefix,
@@ -170,7 +180,8 @@ def around(snapshot: Snapshot, ports: Mapping[int, int]) -> dict[str, Any]:
                 "name": address.route.name,
                 "where": address.route.where,
                 "address": address.url,
-                "config": _written(address.route),
+                "entry": (entry := _written(address.route)),
+                "config": _shown(entry, address.route, redactor),
             }
             for address in addresses
             if address.route.where != STORE
@@ -194,6 +205,41 @@ def _written(route: Route) -> dict[str, Any]:
             command["env"] = dict(target.env)
         return {**command, "isolation": target.isolation.value} | ({"cwd": target.cwd} if target.cwd else {})
     return _address(target)
+
+
+def _shown(entry: dict[str, Any], route: Route, redactor: Redactor) -> dict[str, Any]:
+    """The same as it may be shown, but for what is secret by its place: with `${NAME}` as it stands in the file, and
+    without known secrets. What a variable held is no secret by its form; it may be a part of an address.
+    """
+    names = {spelt: name for name, value in sorted(route.inserted) for spelt in _spellings(value)}
+    longest = sorted(names, key=len, reverse=True)
+    held = re.compile("|".join(map(re.escape, longest))) if names else None
+
+    def written(text: str) -> str:
+        return text if held is None else held.sub(lambda match: f"${{{names[match[0]]}}}", text)
+
+    # The name that makes a value a secret may have come from a variable, too.
+    placed = {written(secret) for loc, secret in secrets_in(entry) if loc[0] not in _MASKED}
+    by_place = Redactor(secret for secret in placed if not _REFERENCE.fullmatch(secret))
+
+    def clean(value: object, key: str) -> object:
+        if isinstance(value, dict):
+            return {name: clean(item, key) for name, item in value.items()}
+        if isinstance(value, list):
+            return [clean(item, key) for item in value]
+        if not isinstance(value, str):
+            return value
+        text = written(value)
+        return text if key in _MASKED else redactor.clean(by_place.clean(text))
+
+    return {key: clean(value, key) for key, value in entry.items()}
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """What of a variable's value may be found in an entry: all of it, or parts of an address, as they are spelt."""
+    for part in (value, *_PARTS.split(value)):
+        if len(part) >= MIN_SECRET and part.lower() not in {"http", "https"}:
+            yield from (part, part.lower(), quote(part), quote(part, safe=""), quote(part, safe=_PRINTABLE))
 
 
 def _address(target: Target) -> dict[str, Any]:

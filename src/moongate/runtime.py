@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from typing import Any
 from moongate.audit.journal import Journal
 from moongate.audit.redact import RedactingFormatter, Redactor
 from moongate.companion import Companion, Console, awaits_publication
+from moongate.control.nodes import STORE
 from moongate.control.publish import Publisher
 from moongate.control.secrets import load_key
-from moongate.control.source import Source
+from moongate.control.source import Sealed, Source
 from moongate.errors import StartError
 from moongate.explaining import explain
 from moongate.model.snapshot import Bind, Snapshot
@@ -48,6 +49,14 @@ log = logging.getLogger("moongate")
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 BACKLOG = 1024
 FILES = 65_536
+
+
+class NoPortError(StartError):
+    """Cannot listen there."""
+
+    def __init__(self, text: str, port: int) -> None:
+        super().__init__(text)
+        self.port = port
 
 
 @dataclass(slots=True)
@@ -85,7 +94,6 @@ class Runtime:
         self.journal: Journal
         self.processes: Processes
         self.telemetry = Telemetry(METHODS)
-        self.companion: Companion | None = None
         self.tasks = Tasks("runtime")
         self._deadlines: Deadlines
         self._sessions: SealedSessions
@@ -97,17 +105,19 @@ class Runtime:
         self._sessions = SealedSessions(sealer)
         self._deadlines = Deadlines(asyncio.get_running_loop())
         try:
-            self.journal = Journal(self.data_dir / "journal")
+            self.journal = Journal(self.data_dir / "journal", strict=snapshot.audit.strict)
         except OSError as error:
             msg = f"{self.data_dir / 'journal'}: cannot be written: {error.strerror}; choose another --data-dir"
             raise StartError(msg) from None
         self.processes = Processes(snapshot.max_processes, self.tasks)
         self._ways = Ways(self.environ, self._deadlines, self.tasks, self.processes, _clean)
-        self.plane = DataPlane(self._plan(snapshot), self._deadlines, SseDoors(sealer, self._deadlines))
+        plan = self._plan(snapshot)
+        self.plane = DataPlane(plan, self._deadlines, SseDoors(sealer, self._deadlines))
         self.plane.unrecorded = self._unrecorded
         self.journal.sync = snapshot.audit.sync
         RedactingFormatter.redactor = Redactor(snapshot.secrets)
-        await self._listen(snapshot)
+        self.plane.plan = await self._listen(plan)
+        _say_left_out(self.plane.plan)
 
     async def apply(self, snapshot: Snapshot) -> None:
         """Put another snapshot into force. Raises StartError, and then nothing has changed."""
@@ -117,9 +127,9 @@ class Runtime:
         if snapshot.secrets != before.snapshot.secrets:
             known = snapshot.secrets | before.snapshot.secrets
             RedactingFormatter.redactor = await asyncio.to_thread(Redactor, known)
-        await self._listen(snapshot)
-        self.plane.plan = plan
-        self.journal.sync = snapshot.audit.sync
+        self.plane.plan = plan = await self._listen(plan)
+        _say_left_out(plan, before)
+        self.journal.sync, self.journal.strict = snapshot.audit.sync, snapshot.audit.strict
         before.close(kept=plan.upstreams)
         self._ways.settle(plan.upstreams)
         await self.plane.streams.settle(plan)
@@ -168,90 +178,31 @@ class Runtime:
 
         `second`: with the platform process, unless the configuration turns it off.
         """
-        stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
         raise_file_limit()
-
-        async def apply(snapshot: Snapshot) -> None:
-            await self.apply(snapshot)
-            if self.companion is not None and second is not None:
-                self.companion.tell(self._settings(snapshot, second), gateway(self))
-
-        publisher = Publisher(source.paths, source.read, apply, self.refresh, source.published)
-        snapshot = source.read()
-        if second is not None and snapshot.platform.enabled:
-            self.companion = Companion(self._settings(snapshot, second), self._answer, second.announce)
-        snapshot = await self._known_callers(source, snapshot)
-        await self.start(snapshot)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self.tasks.spawn(publisher.publish(), "reload"))
-        self.tasks.spawn(publisher.watch(), "watch files")
-        started()
-        if self.companion is not None and second is not None:
-            self.companion.on_published = publisher.poke
-            self.companion.tell(self._settings(snapshot, second), gateway(self))
-            self.companion.start()
-        publisher.warned = frozenset(self.snapshot.warnings)
-        for warning in self.snapshot.warnings:
-            log.warning("%s", warning)
-        await stopping.wait()
-        log.info("stopping: finishing what is in flight (at most %g s)", self.snapshot.limits.drain_seconds)
-        # A second signal ends it at once, the usual way.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        await self.stop()
-        if self.companion is not None:
-            await self.companion.stop()
-
-    async def _known_callers(self, source: Source, snapshot: Snapshot) -> Snapshot:
-        """What is served at first. Where a store has never told who may call, nobody may until it has."""
-        if source.published is None or not awaits_publication(self.data_dir, snapshot.platform):
-            return snapshot
-        if self.companion is None:
-            raise StartError("there is a store that was never read; start once with the console to serve what it holds")
-        log.info("waiting for what the store holds")
-        self.companion.introduce(around(snapshot, {}))
-        self.companion.start()
-        try:
-            await self.companion.publication()
-        except BaseException:
-            await self.companion.stop()
-            raise
-        return source.read()
-
-    def _settings(self, snapshot: Snapshot, second: Second) -> dict[str, Any]:
-        settings = snapshot.platform
-        return {
-            "dataDir": str(self.data_dir.absolute()),
-            "environ": dict(self.environ),
-            "logLevel": second.log_level,
-            "storeUrl": settings.store_url,
-            "host": settings.console_host,
-            "port": settings.console_port,
-            "keepSeconds": settings.keep_seconds,
-            "keepBytes": settings.keep_bytes,
-        }
-
-    async def _answer(self, question: str, about: dict[str, Any]) -> dict[str, Any]:
-        """What the platform process asks. Raises ConfigError."""
-        if not self.binds:
-            raise StartError("the gateway is starting")
-        if question == "ping":
-            return {}
-        if question == "facts":
-            return await facts(self)
-        return explanation(await asyncio.to_thread(explain, self.snapshot, asked(about), self.data_dir, self.environ))
+        await _Service(self, source, second).run(started)
 
     def _unrecorded(self) -> bool:
         return self.journal.failing
 
     def _plan(self, snapshot: Snapshot) -> Plan:
-        return build_plan(snapshot, self._ways.connect, self._sessions, self.journal.commit, self.telemetry.count)
+        commit, count = self.journal.commit, self.telemetry.count
+        return build_plan(snapshot, self._ways.connect, self._sessions, commit, count, STORE)
 
-    async def _listen(self, snapshot: Snapshot) -> None:
+    async def _listen(self, plan: Plan) -> Plan:
+        """The plan, without what needs a port for nothing but instances of the store, if that cannot be had."""
+        while True:
+            try:
+                await self._open_wanted(plan.snapshot)
+            except NoPortError as error:
+                rest = plan.without_bind(error.port, STORE)
+                if rest is None:
+                    raise
+                said = f"the instances of the store have no port: {error}"
+                plan = replace(rest, left_out=(*rest.left_out, said))
+            else:
+                return plan
+
+    async def _open_wanted(self, snapshot: Snapshot) -> None:
         wanted = {bind.port: bind for bind in snapshot.binds}
         opened: list[tuple[int, OpenBind]] = []
         try:
@@ -307,7 +258,7 @@ class Runtime:
             if error.errno == errno.EADDRINUSE:
                 reason = "the port is taken by another process; end it, or choose another port"
             msg = f"cannot listen on {host} port {bind.port}: {reason}"
-            raise StartError(msg) from None
+            raise NoPortError(msg, bind.port) from None
         bind.sockets[host] = listening
         if not bind.port:
             bind.port = listening.sockets[0].getsockname()[1]
@@ -329,11 +280,145 @@ class Runtime:
             current.certificates.update(_certificate_files(bind))
 
 
+class _Service:
+    """A runtime from the first reading of its configuration to the signal that ends it, with its platform process."""
+
+    def __init__(self, runtime: Runtime, source: Source, second: Second | None) -> None:
+        self._runtime = runtime
+        self._source = source
+        self._second = second
+        self._companion: Companion | None = None
+        self._stopping = asyncio.Event()
+        self._publisher = Publisher(source.paths, source.read, self._apply, runtime.refresh, source.published)
+        self._publisher.tried = self._tell_force
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Raises ConfigError, StartError."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        snapshot = await self._first()
+        if not self._stopping.is_set():
+            await self._runtime.start(snapshot)
+            await self._serve(started)
+        if self._companion is not None:
+            await self._companion.stop()
+
+    async def _serve(self, started: Callable[[], None]) -> None:
+        runtime = self._runtime
+        runtime.tasks.spawn(self._publisher.watch(), "watch files")
+        started()
+        if self._companion is not None:
+            self._companion.on_published = self._publisher.poke
+            self._introduce()
+            self._tell_force(fine=True)
+            self._companion.start()
+        self._publisher.warned = frozenset(runtime.snapshot.warnings)
+        for warning in runtime.snapshot.warnings:
+            log.warning("%s", warning)
+        await self._stopping.wait()
+        log.info("stopping: finishing what is in flight (at most %g s)", runtime.snapshot.limits.drain_seconds)
+        # A second signal ends it at once, the usual way.
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        await runtime.stop()
+
+    async def _apply(self, snapshot: Snapshot) -> None:
+        if self._second is not None and snapshot.platform.enabled != self._runtime.snapshot.platform.enabled:
+            raise StartError("turning the console on or off (console.enabled) needs a restart")
+        await self._runtime.apply(snapshot)
+        self._introduce()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        if self._companion is not None:
+            self._companion.give_up()
+
+    def _reload(self) -> None:
+        if self._runtime.binds:  # otherwise everything is read in a moment anyway
+            self._runtime.tasks.spawn(self._publisher.publish(), "reload")
+
+    def _introduce(self) -> None:
+        if self._companion is not None:
+            self._companion.tell(self._settings(self._runtime.snapshot), gateway(self._runtime))
+
+    def _tell_force(self, fine: bool) -> None:
+        if self._companion is not None:
+            self._companion.tell_force({"fine": fine, "leftOut": len(self._runtime.plane.plan.left_out)})
+
+    async def _first(self) -> Snapshot:
+        """What is served at first. Where a store has never told who may call, nobody may until it has; so it is where
+        what it told cannot be opened any more.
+        """
+        source, sealed = self._source, None
+        try:
+            snapshot = source.read()
+        except Sealed as error:
+            snapshot, sealed = source.read(store=False), error
+        waits = source.published is not None and awaits_publication(
+            self._runtime.data_dir, snapshot.platform, sealed=sealed is not None
+        )
+        if self._second is not None and snapshot.platform.enabled:
+            self._companion = Companion(self._settings(snapshot), self._answer, self._second.announce)
+        if sealed is not None and not (waits and self._companion is not None):
+            raise sealed
+        if not waits:
+            return snapshot
+        if self._companion is None:
+            raise StartError("there is a store that was never read; start once with the console to serve what it holds")
+        if sealed is not None:
+            log.error("%s", sealed)
+        log.info("waiting for what the store holds")
+        self._companion.introduce(around(snapshot, {}))
+        self._companion.start()
+        try:
+            await self._companion.publication()
+            return snapshot if self._stopping.is_set() else source.read()
+        except BaseException:
+            await self._companion.stop()
+            raise
+
+    def _settings(self, snapshot: Snapshot) -> dict[str, Any]:
+        settings = snapshot.platform
+        return {
+            "dataDir": str(self._runtime.data_dir.absolute()),
+            "environ": dict(self._runtime.environ),
+            "logLevel": "info" if self._second is None else self._second.log_level,
+            "storeUrl": settings.store_url,
+            "host": settings.console_host,
+            "port": settings.console_port,
+            "keepSeconds": settings.keep_seconds,
+            "keepBytes": settings.keep_bytes,
+        }
+
+    async def _answer(self, question: str, about: dict[str, Any]) -> dict[str, Any]:
+        """What the platform process asks. Raises ConfigError."""
+        runtime = self._runtime
+        if not runtime.binds:
+            raise StartError("the gateway is starting")
+        if question == "ping":
+            return {}
+        if question == "facts":
+            return await facts(runtime)
+        explaining = asyncio.to_thread(explain, runtime.snapshot, asked(about), runtime.data_dir, runtime.environ)
+        return explanation(await explaining)
+
+
 def _listening_socket(host: str, port: int) -> socket.socket:
     """Raises OSError. `::` is every address of both families, as people expect who write it."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     both = host == "::" and socket.has_dualstack_ipv6()
     return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
+
+
+def _say_left_out(plan: Plan, before: Plan | None = None) -> None:
+    """Once, until it is different."""
+    for text in plan.left_out:
+        if before is None or text not in before.left_out:
+            log.error("left out of what the store holds: %s", text)
 
 
 def _clean(text: str) -> str:

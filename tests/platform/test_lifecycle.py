@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from moongate.companion import Companion
 from moongate.platform_process import listen
 from moongate.testing import Backend
 from tests.databases import PostgreSQL
@@ -212,5 +213,24 @@ def test_tokens_for_instances_of_files_come_and_go_with_them(tmp_path: Path) -> 
             (served.data_dir / "published").unlink()
             async with serving(tmp_path, {"mcpServers": servers}) as again:
                 assert await status(again, value) == 200
+
+    run(story(), LIMIT)
+
+
+def test_how_a_platform_process_ended_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """With its exit code, though it closes the pair before it ends; one that did not understand its settings here."""
+
+    async def answer(_question: str, _about: dict[str, object]) -> dict[str, object]:
+        return {}
+
+    async def story() -> None:
+        companion = Companion({}, answer, lambda _: None)
+        companion.start()
+
+        async def said() -> bool:
+            return "has ended with exit code 1" in caplog.text
+
+        await eventually(said)
+        await companion.stop()
 
     run(story(), LIMIT)

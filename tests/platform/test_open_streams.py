@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,5 +148,60 @@ def test_streams_end_with_an_access_rule() -> None:
             await until(lambda: streams.ended == ALL, 1.0)
             async with connected(gate) as client:
                 assert (await client.ask(call(), KEY, path="/mcp/http")).status == 403
+
+    run(story(), 30)
+
+
+@asynccontextmanager
+async def answering(**token: Any) -> AsyncIterator[tuple[Gateway, Client, Answer, str]]:  # noqa: ANN401 - any JSON
+    """A gateway, and a call that is answered by an event stream which has no end of its own; `token` is alice's."""
+
+    async def slow(exchange: Exchange) -> None:
+        await exchange.stream()
+        await exchange.chunk(event(b'{"jsonrpc":"2.0","method":"notifications/x"}'))
+        await exchange.gone()
+
+    async with Backend(slow) as backend, SseServer().backend as old:
+        tokens = [{**TOKENS[0], **token}, TOKENS[1]]
+        urls = (backend.url, old.url)
+        async with gateway(document(*urls, tokens=tokens)) as gate, connected(gate) as client:
+            await client.send(call(), KEY, path="/mcp/http")
+            head = await client.head()
+            assert head.status == 200
+            yield gate, client, head, document(*urls, tokens=tokens[1:])
+
+
+@pytest.mark.requirement("PM-59")
+def test_a_call_that_is_answered_by_a_stream_ends_with_its_token() -> None:
+    """With an error for the call, and a record that says why; nothing more of the backend's reaches the client."""
+
+    async def story() -> None:
+        async with answering() as (gate, client, head, without):
+            await apply(gate, without)
+            body = (await client.body(head)).body
+            assert body.startswith(b'data: {"jsonrpc":"2.0","method":"notifications/x"}')
+            assert b'"class":"denied"' in body
+            [record] = map(json.loads, gate.records())
+            assert (record["status"], record["failure"]) == (200, "denied")
+            assert gate.runtime.plane.streams.counts.total() == 0
+
+    run(story(), 30)
+
+
+def test_streams_end_when_their_token_expires() -> None:
+    """On time, without any reload; also a call that is answered by a stream."""
+
+    async def story() -> None:
+        expires = datetime.now(UTC) + timedelta(seconds=2)
+        async with (
+            answering(expires=expires.isoformat()) as (gate, client, head, _),
+            connected(gate) as listening,
+        ):
+            await listening.send(None, KEY, method="GET", path="/mcp/http")
+            opened = await listening.head()
+            assert opened.status == 200
+            assert b'"class":"denied"' in (await client.body(head)).body
+            await listening.body(opened)
+            assert -0.1 < (datetime.now(UTC) - expires).total_seconds() < 1.0
 
     run(story(), 30)

@@ -170,6 +170,7 @@ def _route(entry: RouteEntry, loc: Loc, defaults: Defaults, findings: Findings) 
         forward_headers=tuple(policies.forward_headers or ()),
         secrets=frozenset() if written.stdio is None else inserted_secrets(findings, (*target_loc, "stdio")),
         where=str(findings.place(loc)),
+        inserted=frozenset(findings.inserted(loc)),
     )
 
 

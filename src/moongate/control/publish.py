@@ -36,6 +36,21 @@ def stamp(paths: Iterable[Path]) -> Stamp:
     return tuple(found)
 
 
+def _is_missing(path: Path) -> bool:
+    """Nothing else than that: what cannot be looked at is there."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _nobody_asks(_fine: bool) -> None:
+    """Nobody wants to know."""
+
+
 class Publisher:
     """Reads with `build` (raises ConfigError), puts into force with `apply` (raises StartError, and then has changed
     nothing). `later` is a file that need not be there at first; once it was, it must not be missing.
@@ -51,11 +66,15 @@ class Publisher:
     ) -> None:
         self._paths = tuple(paths)
         self._later = later
+        # Those that were there, and are not files of the operator.
+        self._needed: tuple[Path, ...] = ()
         self._build = build
         self._apply = apply
         self._refresh = refresh
         # Said once, and again when they were gone meanwhile.
         self.warned: frozenset[str] = frozenset()
+        # Called after each try: whether it is in force.
+        self.tried: Callable[[bool], None] = _nobody_asks
         self._turn = asyncio.Lock()
         self._poked = asyncio.Event()
         # Of what is read first, which is after this: a change meanwhile is seen.
@@ -64,15 +83,19 @@ class Publisher:
     async def publish(self) -> bool:
         """Read again and put into force. False: the old configuration stays, and the log says why."""
         async with self._turn:
+            fine = False
             try:
                 snapshot = await asyncio.to_thread(self._read)
                 await self._apply(snapshot)
+                fine = True
             except ConfigError as error:
                 log.error("the changed configuration is not used, the old one stays in force:\n%s", error)  # noqa: TRY400 - no trace: it is the operator's text that is wrong
                 return False
             except StartError as error:
                 log.error("the changed configuration cannot be put into force, the old one stays: %s", error)  # noqa: TRY400 - no trace: nothing of ours failed
                 return False
+            finally:
+                self.tried(fine)
             for warning in snapshot.warnings:
                 if warning not in self.warned:
                     log.warning("%s", warning)
@@ -82,13 +105,28 @@ class Publisher:
 
     def _read(self) -> Snapshot:
         for path in self._paths:
-            if path.exists() and not path.read_bytes().strip():
-                raise StartError(f"{path} is empty, like a file that was cut")
-        return self._build()
+            with suppress(OSError):  # whoever reads it says so
+                if not path.read_bytes().strip():
+                    raise StartError(f"{path} is empty, like a file that was cut")
+        self._expect()
+        self._check_needed()
+        snapshot = self._build()
+        self._expect()
+        self._check_needed()  # what went meanwhile was taken for nothing
+        return snapshot
+
+    def _check_needed(self) -> None:
+        for path in self._needed:
+            if _is_missing(path):
+                raise StartError(f"{path} is missing; it is made again from the store")
+
+    def _expect(self) -> None:
+        later = self._later
+        if later is not None and not _is_missing(later):
+            self._paths, self._later, self._needed = (*self._paths, later), None, (later,)
 
     def _stamp(self) -> Stamp:
-        if self._later is not None and self._later.exists():
-            self._paths, self._later = (*self._paths, self._later), None
+        self._expect()
         return stamp(self._paths)
 
     def poke(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from moongate.control.compile import compile_documents
 from moongate.control.files import Documents, merge
 from moongate.control.nodes import STORE, Entry, Mapping, Node, Place, Scalar, Sequence
-from moongate.control.reading import MAX_BYTES
-from moongate.errors import Complaint
+from moongate.errors import Complaint, ConfigError
 
 NAME = "published"
 _CONTEXT = b"moongate published 1"
@@ -31,16 +32,24 @@ _SERVERS = "mcpServers"
 
 class Published(msgspec.Struct, frozen=True):
     """`document` is JSON. `tokens_in_use`: there are, or once were, client tokens; then routes need one unless they say
-    otherwise, also when the last token is gone.
+    otherwise, also when the last token is gone. `store` is the identity of the store it came from ("": not known).
     """
 
     document: str
     tokens_in_use: bool = False
+    store: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """Nobody would miss it."""
+        return not self.tokens_in_use and not any(msgspec.json.decode(self.document).values())
 
 
-def write_published(data_dir: Path, key: bytes, document: dict[str, Any], *, tokens_in_use: bool) -> None:
+def write_published(
+    data_dir: Path, key: bytes, document: dict[str, Any], *, tokens_in_use: bool, store: str = ""
+) -> None:
     """Replace the file at once, 0600. Raises OSError."""
-    plain = msgspec.json.encode(Published(json.dumps(document), tokens_in_use))
+    plain = msgspec.json.encode(Published(json.dumps(document), tokens_in_use, store))
     nonce = os.urandom(_NONCE_BYTES)
     beside = data_dir / f".{NAME}-{os.getpid()}-{nonce.hex()}"
     try:
@@ -71,14 +80,18 @@ def read_published(data_dir: Path, *keys: bytes) -> Published | None:
     raise ValueError(message + "MOONGATE_KEY_OLD), or remove the file: it is made again from the store")
 
 
-def with_published(documents: Documents, published: Published) -> Documents:
-    """The files and the store in one tree. An instance that both have is the files'; a warning says so."""
+def with_published(documents: Documents, published: Published, without: Collection[str] = ()) -> Documents:
+    """The files and the store in one tree. An instance that both have is the files'; a warning says so. Those in
+    `without` are left out.
+    """
     complaints: list[Complaint] = []
     try:
         root = _parse(published.document)
     except ValueError as error:
         complaint = Complaint(STORE, str(error))
         return replace(documents, complaints=(*documents.complaints, complaint), complete=False)
+    for name in without:
+        _servers(root).pop(name, None)
     warnings = _give_way(documents.root, root)
     if not _servers(root):  # an empty block would open a port beside those of `binds`
         root.entries.pop(_SERVERS, None)
@@ -94,11 +107,23 @@ def with_published(documents: Documents, published: Published) -> Documents:
     )
 
 
+def unfit(published: Published) -> dict[str, Complaint]:
+    """The instances of the store that cannot be served by themselves, and the first reason for each."""
+    found: dict[str, Complaint] = {}
+    for name, entry in _servers(_parse(published.document)).items():
+        alone = Mapping({_SERVERS: Entry(_PLACE, Mapping({name: entry}, _PLACE))}, _PLACE)
+        try:
+            compile_documents(Documents(alone, (STORE,)))
+        except ConfigError as error:
+            found[name] = error.complaints[0]
+    return found
+
+
 def _parse(text: str) -> Mapping:
-    """Raises ValueError. Not by the reader of files: there are no lines to point at, and this is three times faster."""
-    if len(text) > MAX_BYTES:
-        message = f"what it holds is larger than {MAX_BYTES} bytes"
-        raise ValueError(message)
+    """Raises ValueError. Not by the reader of files: there are no lines to point at, and this is three times faster.
+
+    However large: a limit here would keep back what was taken away, too.
+    """
     node = _node(msgspec.json.decode(text))
     if not isinstance(node, Mapping):
         message = "what it holds is not a document"

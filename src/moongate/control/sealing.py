@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from moongate.control.secrets import VARIABLE, load_key
+from moongate.control.secrets import VARIABLE, load_key, warn_if_open
 from moongate.errors import MoongateError, StartError
 
 OLD_VARIABLE = f"{VARIABLE}_OLD"
@@ -51,6 +51,7 @@ class Keys:
         path = data_dir / OLD_FILE
         try:
             old.append(_read_old(path.read_text(encoding="ascii", errors="replace"), str(path)))
+            warn_if_open(path)
         except FileNotFoundError:
             pass
         except OSError as error:

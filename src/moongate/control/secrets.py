@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import secrets
+import stat
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from moongate.errors import StartError
+
+log = logging.getLogger("moongate")
 
 KEY_BYTES = 32
 VARIABLE = "MOONGATE_KEY"
@@ -26,10 +31,25 @@ def load_key(data_dir: Path, environ: Mapping[str, str]) -> bytes:
         if not path.exists():
             _make_key(path)
         text = path.read_text(encoding="ascii", errors="replace")
+        warn_if_open(path)
     except OSError as error:
         msg = f"{path}: cannot be read or made: {error.strerror}; choose another --data-dir, or set {VARIABLE}"
         raise StartError(msg) from None
     return _decode(text.strip(), str(path))
+
+
+def warn_if_open(path: Path) -> None:
+    """Say so, once, if others than its user may read or change a file with a key. Raises OSError."""
+    mode = path.stat().st_mode
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        _warn(path, stat.filemode(mode))
+
+
+@cache
+def _warn(path: Path, mode: str) -> None:
+    log.warning(
+        "%s: holds a key, and others can read or change it (%s); make it private: chmod 600 %s", path, mode, path
+    )
 
 
 def _make_key(path: Path) -> None:

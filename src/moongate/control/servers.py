@@ -40,6 +40,7 @@ def _route(name: str, entry: ServerEntry, prefix: str, defaults: Defaults, findi
         forward_headers=tuple(entry.forward_headers or ()),
         secrets=frozenset() if entry.command is None else inserted_secrets(findings, loc),
         where=str(findings.place(loc)),
+        inserted=frozenset(findings.inserted(loc)),
     )
 
 

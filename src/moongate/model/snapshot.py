@@ -212,7 +212,7 @@ class Route:
     `auth` True: a client token is needed. `matches` are alternatives; never empty. `keepalive` is the interval of
     comment lines on quiet event streams towards clients (None: none are made). `forward_headers`: client headers that
     go on to the target beside the documented ones. `secrets`: what an answer's headers and errors must not echo.
-    `where` is file:line of what was written.
+    `where` is file:line of what was written; `inserted` are the environment variables in it, with what they held.
     """
 
     key: str
@@ -226,6 +226,7 @@ class Route:
     forward_headers: tuple[str, ...] = ()
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     where: str = ""
+    inserted: frozenset[tuple[str, str]] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from functools import partial
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
 from moongate.protocol.jsonrpc import is_json, read_answer, read_answers
 from moongate.protocol.listing import names_lists
-from moongate.proxy.access import MAX_LIST, TOO_LONG, cut_for, hides, look_through, watched
+from moongate.proxy.access import INLINE, MAX_LIST, TOO_LONG, cut_for, hides, look_through, watched
 from moongate.proxy.call import Call
 from moongate.proxy.forward import JSON, media_type
 from moongate.proxy.reply import own_answer
@@ -42,11 +42,12 @@ def upstream_coding(head: ResponseHead) -> Coding:
 class Pieces:
     """A body piece by piece, decoded. Its first byte is due within the first-byte limit, each further one within `gap`.
 
-    `last`: the piece that `next` just gave is known to be the last.
+    `taken` was read before. `last`: the piece that `next` just gave is known to be the last.
     """
 
-    def __init__(self, reply: Reply, coding: Coding, gap: float) -> None:
+    def __init__(self, reply: Reply, coding: Coding, gap: float, taken: bytes = b"") -> None:
         self._reply = reply
+        self._taken = taken
         self._coding = coding
         self._gap = gap
         self._started = False
@@ -67,7 +68,9 @@ class Pieces:
                     self._coding.finish()
                     return b""
                 limit = self._gap if self._started else reply.remaining()
-                data = reply.take() if reply.complete else await reply.read(limit)
+                data, self._taken = self._taken, b""
+                if not data:
+                    data = reply.take() if reply.complete else await reply.read(limit)
                 self._started = True
                 self._ended = reply.complete or not data
                 self._decoded = self._coding.decode(data)
@@ -93,7 +96,8 @@ class Pieces:
 
 def pieces(call: Call, reply: Reply, head: ResponseHead) -> Pieces:
     """The body of a backend's answer. Raises UpstreamError for a coding that cannot be read."""
-    return Pieces(reply, upstream_coding(head), call.route.route.target.timeouts.first_byte)
+    taken, call.taken = call.taken, b""
+    return Pieces(reply, upstream_coding(head), call.route.route.target.timeouts.first_byte, taken)
 
 
 def whole_answer(call: Call, reply: Reply, head: ResponseHead) -> Callable[[], None] | None:
@@ -104,6 +108,9 @@ def whole_answer(call: Call, reply: Reply, head: ResponseHead) -> Callable[[], N
     passed = call.passed(head)
     if passed.json:
         body = reply.take()
+        if len(body) > INLINE and watched(call):
+            call.taken = body
+            return None
         if call.expects:
             _check(call, body)
         if call.admission.caller is not None and body and (cut := cut_for(call, body)) is not None:
@@ -152,11 +159,11 @@ async def relay_body(call: Call, reply: Reply, head: ResponseHead) -> None:
     if whole:
         if call.expects:
             _check(call, first)
-        if first and (call.expects or media_type(head.fields) == JSON):
+        if first and (call.expects or call.cut is None or media_type(head.fields) == JSON):
             first = await look_through(call, first)
         reply.release()
         _answer_whole(call, head, first)
-    elif hides(call, first):
+    elif await hides(call, first):
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, TOO_LONG)
     elif call.expects and (first.lstrip(_BLANK)[:1] not in (b"{", b"[") or call.initializing):
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "a long answer that is not JSON")
@@ -230,7 +237,7 @@ async def relay_failure(call: Call, reply: Reply, head: ResponseHead) -> None:
         reply.cancel()
     if answer is not None and not call.route.response_headers.tells(body):
         if answer.error is not None:
-            exchange.rpc_code = int(answer.error.code)
+            exchange.rpc_code = answer.error.code
         _answer_whole(call, head, body)
         return
     own = own_answer(exchange, FailureClass.UPSTREAM_HTTP, route=call.route.response_headers)

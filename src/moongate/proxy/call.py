@@ -242,7 +242,7 @@ class Call:
         """Note in the exchange how the call itself ended."""
         exchange = self.exchange
         if answer.error is not None:
-            exchange.rpc_code = int(answer.error.code)
+            exchange.rpc_code = answer.error.code
             exchange.fail(FailureClass.JSONRPC_ERROR, "")
         elif exchange.rpc_method == "tools/call":
             if tool_failed(answer):

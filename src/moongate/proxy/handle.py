@@ -53,7 +53,7 @@ class DataPlane:
     def __init__(self, plan: Plan, deadlines: Deadlines, doors: SseDoors) -> None:
         self.plan = plan
         self.doors = doors
-        self.streams = OpenStreams()
+        self.streams = OpenStreams(lambda: self.plan, deadlines)
         # Whether records cannot be kept now; runtime joins it with the journal.
         self.unrecorded: Callable[[], bool] = bool
         self._deadlines = deadlines
@@ -255,9 +255,10 @@ class DataPlane:
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, f"the backend answered {head.status}")
         elif media == EVENT_STREAM:
             call.unbind()
-            self.streams.add(call)
+            relay = EventRelay(call, reply, head, self._deadlines)
+            self.streams.add(call, relay.revoke)
             try:
-                await EventRelay(call, reply, head, self._deadlines).run()
+                await relay.run()
             finally:
                 self.streams.remove(call)
         elif call.expects and media != JSON:

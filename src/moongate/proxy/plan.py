@@ -4,9 +4,10 @@ force.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
 
+from moongate.errors import StartError
 from moongate.model.exchange import Exchange
 from moongate.model.snapshot import Listener, Route, Snapshot
 from moongate.policies.acl import Access
@@ -55,7 +56,8 @@ class RoutePlan:
 class Plan:
     """Everything one request needs; `binds` is by configured port, `commit` the journal's. `trust` None: of nobody.
 
-    `routes` are all by key (one may stand under several hostnames).
+    `routes` are all by key (one may stand under several hostnames). `left_out` says which were spared, and why; neither
+    they nor the snapshot have them.
     """
 
     snapshot: Snapshot
@@ -66,6 +68,21 @@ class Plan:
     trust: Trust | None = None
     routes: dict[str, tuple[RoutePlan, ...]] = field(default_factory=dict)
     count: Count = _not_counted
+    left_out: tuple[str, ...] = ()
+
+    def without_bind(self, port: int, spared: str) -> Plan | None:
+        """The same without a port that cannot be had, if only routes of `spared` are there; None: it is needed."""
+        bind = next(bind for bind in self.snapshot.binds if bind.port == port)
+        routes = [route for listener in bind.listeners for route in listener.routes]
+        if len(self.snapshot.binds) == 1 or not routes or any(route.where != spared for route in routes):
+            return None
+        keys = {route.key for route in routes}
+        return replace(
+            self,
+            snapshot=replace(self.snapshot, binds=tuple(kept for kept in self.snapshot.binds if kept is not bind)),
+            binds={number: hosts for number, hosts in self.binds.items() if number != port},
+            routes={key: plans for key, plans in self.routes.items() if key not in keys},
+        )
 
     def close(self, kept: tuple[Upstream, ...] = ()) -> None:
         """Let its upstreams go, but those in `kept`; requests in flight keep their connections until they are done."""
@@ -76,9 +93,16 @@ class Plan:
 
 
 def build_plan(
-    snapshot: Snapshot, connect: UpstreamFactory, sessions: Sessions, commit: Commit, count: Count = _not_counted
+    snapshot: Snapshot,
+    connect: UpstreamFactory,
+    sessions: Sessions,
+    commit: Commit,
+    count: Count = _not_counted,
+    spared: str | None = None,
 ) -> Plan:
-    """Compile. Raises StartError (what `connect` raises: certificates, proxies)."""
+    """Compile. Raises StartError (what `connect` raises: certificates, proxies), but not for a route whose `where` is
+    `spared`: one unusable entry there must not keep back all that comes from there. It is left out.
+    """
     tokens = Tokens(snapshot.tokens)
     upstreams: list[Upstream] = []
     limits: dict[str, RateLimit | None] = {}
@@ -111,14 +135,49 @@ def build_plan(
 
     binds: dict[int, Hosts[Router[RoutePlan]]] = {}
     routes: dict[str, tuple[RoutePlan, ...]] = {}
+    left_out: dict[str, str] = {}
     for bind in snapshot.binds:
         listeners: list[tuple[str | None, Router[RoutePlan]]] = []
         for listener in bind.listeners:
-            plans = [(route, ready(listener, route)) for route in listener.routes]
-            for route, plan in plans:
-                routes[route.key] = (*routes.get(route.key, ()), plan)
-            router = Router([(match, plan) for route, plan in plans for match in route.matches])
+            plans = list(_usable(listener, ready, spared, left_out))
+            for plan in plans:
+                routes[plan.route.key] = (*routes.get(plan.route.key, ()), plan)
+            router = Router([(match, plan) for plan in plans for match in plan.route.matches])
             listeners.append((listener.hostname, router))
         binds[bind.port] = Hosts(listeners)
     trust = Trust(snapshot.trusted_proxies) if snapshot.trusted_proxies else None
-    return Plan(snapshot, sessions, commit, binds, tuple(upstreams), trust, routes, count)
+    if left_out:
+        snapshot = _without(snapshot, left_out.keys())
+    said = tuple(left_out.values())
+    return Plan(snapshot, sessions, commit, binds, tuple(upstreams), trust, routes, count, said)
+
+
+def _usable(
+    listener: Listener,
+    ready: Callable[[Listener, Route], RoutePlan],
+    spared: str | None,
+    left_out: dict[str, str],
+) -> Iterator[RoutePlan]:
+    for route in listener.routes:
+        try:
+            yield ready(listener, route)
+        except StartError as error:
+            if route.where != spared:
+                raise
+            left_out[route.key] = f"{route.name!r} cannot be served: {error}"
+
+
+def _without(snapshot: Snapshot, keys: Collection[str]) -> Snapshot:
+    """Nor a port that only these needed."""
+
+    def rest(listener: Listener) -> Listener:
+        return replace(listener, routes=tuple(route for route in listener.routes if route.key not in keys))
+
+    before = snapshot.binds
+    binds = tuple(replace(bind, listeners=tuple(map(rest, bind.listeners))) for bind in before)
+    needed = (
+        bind
+        for bind, old in zip(binds, before, strict=True)
+        if bind == old or any(listener.routes for listener in bind.listeners)
+    )
+    return replace(snapshot, binds=tuple(needed) or binds)

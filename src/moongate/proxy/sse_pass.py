@@ -12,7 +12,8 @@ from functools import partial
 
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
 from moongate.protocol.jsonrpc import Answer, is_json, looks_like_answer, read_answer, read_answers
-from moongate.proxy.access import TOO_LONG, look_through
+from moongate.protocol.listing import may_list
+from moongate.proxy.access import TOO_LONG, look_through, watched
 from moongate.proxy.answer import pieces, relay_failure, upstream_coding
 from moongate.proxy.call import Call
 from moongate.proxy.sse_session import DoorSession
@@ -104,7 +105,9 @@ class Passage:
         if not session.begun:
             raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "the event stream ended without an endpoint event")
         closed = UpstreamError(FailureClass.UPSTREAM_RESET, "the backend closed its event stream")
-        self._end(closed if session.waiting else None, self._splitter.rest())
+        # An unfinished event was not looked through; every reader that keeps to the standard discards it.
+        rest = b"" if session.cut is not None and not session.partial else self._splitter.rest()
+        self._end(closed if session.waiting else None, rest)
 
     async def _piece(self, data: bytes, head: ResponseHead) -> None:
         session = self._session
@@ -172,7 +175,7 @@ class Passage:
             found = read_answers(event.data)
             if cuts and not found and not is_json(event.data):
                 raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "an event that is not JSON")
-            if cuts and found and (data := await self._session.shown(event.data, found)) != event.data:
+            if cuts and (data := await self._session.shown(event.data, found)) != event.data:
                 block = with_data(block, data) if data else b""
             answers += [(answer, len(block)) for answer in found]
         return block
@@ -245,7 +248,7 @@ async def _pass_reply(call: Call, reply: Reply, head: ResponseHead, session: Doo
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "an answer to a message that is too long")
     reply.release()
     answer = read_answer(body) if call.expects and body else None
-    if answer is not None:
+    if answer is not None or (body and watched(call) and may_list(body)):
         body = await look_through(call, body)
     if answer is not None and answer.method is None and not exchange.recorded:
         call.inspect(answer)

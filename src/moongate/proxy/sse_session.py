@@ -16,8 +16,8 @@ import msgspec
 from moongate.audit.record import encode
 from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
 from moongate.protocol.jsonrpc import Answer, read_answers
-from moongate.protocol.listing import LISTED_BY, may_list
-from moongate.proxy.access import cut_off, cutter_of
+from moongate.protocol.listing import LISTED_BY
+from moongate.proxy.access import Cut, cut_off, cutter_of, holds_list
 from moongate.proxy.call import Call
 from moongate.proxy.reply import failure_body
 from moongate.wire.deadlines import NEVER, Deadlines
@@ -54,8 +54,7 @@ def id_key(raw: bytes | msgspec.Raw) -> Key | None:
 class DoorSession:
     """An open stream towards a client. `call` is its GET; `name` finds it.
 
-    `revision` and `client` are what initialize brought, for the records of later calls. `cut`: takes out of answers
-    what access rules hide (None: nothing).
+    `revision` and `client` are what initialize brought, for the records of later calls.
     """
 
     def __init__(self, call: Call, name: str, deadlines: Deadlines) -> None:
@@ -71,10 +70,14 @@ class DoorSession:
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._interval = call.route.route.keepalive or KEEPALIVE_SECONDS
-        self.cut = call.cut
         self._pending: dict[Key, Call] = {}
         self._messages = 0
         self._bytes = 0
+
+    @property
+    def cut(self) -> Cut | None:
+        """What takes out of answers what access rules hide (None: nothing); renewed when the rules change."""
+        return self.call.cut
 
     # -- the stream
 
@@ -100,7 +103,9 @@ class DoorSession:
 
     async def deliver(self, message: bytes) -> None:
         """One JSON-RPC message, as an event. Raises ClientClosed."""
-        if (self._pending or self.cut is not None) and (answers := read_answers(message)):
+        cuts = self.cut is not None
+        answers = read_answers(message) if self._pending or cuts else []
+        if answers or cuts:
             message = await self.shown(message, answers)
             await self.settle([(answer, len(message)) for answer in answers])
         if message:
@@ -111,7 +116,9 @@ class DoorSession:
         cut, nothing if nobody waits for it.
         """
         cut = self.cut
-        if cut is None or (all(self._answers_no_list(answer) for answer in answers) and not may_list(message)):
+        if cut is None:
+            return message
+        if all(self._answers_no_list(answer) for answer in answers) and not await holds_list(message):
             return message
         try:
             return await cut_off(cut, message)
@@ -178,7 +185,7 @@ class DoorSession:
         exchange.client = exchange.client or self.client
         key = None if exchange.rpc_id is None else id_key(exchange.rpc_id)
         caller = call.admission.caller
-        self.cut = None if caller is None else cutter_of(call, caller)  # the newest rules hold
+        self.call.cut = None if caller is None else cutter_of(call, caller)  # the newest rules hold
         if key is None or self.closed:
             return
         before = self._pending.get(key)

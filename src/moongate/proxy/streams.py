@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from moongate.errors import ClientClosed, FailureClass, UpstreamError
+from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
 from moongate.protocol.jsonrpc import looks_like_answer, read_answers
-from moongate.proxy.access import MAX_LIST, TOO_LONG, hides, look_through
+from moongate.proxy.access import MAX_LIST, TOO_LONG, hides, look_through, watched
 from moongate.proxy.answer import MAX_ERROR_BODY, drain, upstream_coding
 from moongate.proxy.call import Call
 from moongate.proxy.reply import failure_body
@@ -23,6 +23,7 @@ from moongate.wire.events import COMMENT, Splitter, encode_event, parse_event, w
 from moongate.wire.messages import MalformedMessage, ResponseHead
 
 _WINDOW = 2048
+REVOKED = "the token, the instance or the right to it was taken away meanwhile"
 
 
 class Heartbeat:
@@ -67,6 +68,7 @@ class EventRelay:
         self._due = call.due
         self._resumable = False
         self._draining = False
+        self._revoked = False
         self._partial = b""
         self._held: list[bytes] = []
         self._held_size = 0
@@ -126,7 +128,7 @@ class EventRelay:
         for block in self._splitter.feed(data):
             await self._event(block)
         if overflow := self._splitter.overflow():
-            if not self._partial and hides(self._call, overflow):
+            if not self._partial and await hides(self._call, overflow):
                 raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, TOO_LONG)
             if not self._partial:
                 self._partial = overflow[:_WINDOW]
@@ -146,7 +148,7 @@ class EventRelay:
             return
         event = parse_event(block)
         self._started = self._started or event.fields
-        if event.data and call.admission.caller is not None:
+        if event.data and watched(call):
             data = await look_through(call, event.data)
             block = block if data == event.data else with_data(block, data)
         if event.id and not self._resumable:
@@ -186,6 +188,11 @@ class EventRelay:
 
     def _drain(self) -> None:
         self._draining = True
+        self._reply.cancel()
+
+    def revoke(self) -> None:
+        """The client may not have it any more."""
+        self._draining = self._revoked = True
         self._reply.cancel()
 
     def _begin(self) -> None:
@@ -230,13 +237,23 @@ class EventRelay:
             return
         self._reply.release()
         self._begin()
-        self._finish(self._splitter.rest())
+        # An unfinished event was not looked through; every reader that keeps to the standard discards it.
+        self._finish(b"" if watched(self._call) and not self._partial else self._splitter.rest())
 
     def _broken(self, error: UpstreamError) -> None:
         call = self._call
         self._reply.cancel()
         if call.connection.gone:
             raise ClientClosed
+        if self._revoked and call.expects and not self._answered:
+            call.exchange.fail(FailureClass.DENIED, REVOKED)
+            if not self._begun:
+                raise Refusal(FailureClass.DENIED, REVOKED)
+            if self._partial:
+                self._abort()
+            else:
+                self._finish(encode_event(failure_body(call.exchange, FailureClass.DENIED)))
+            return
         if self._draining:
             self._finish()
             return

@@ -23,6 +23,8 @@ POLL_SECONDS = 0.25
 # How often the row is read although nothing was heard, and a database that is away is tried again.
 LOOK_SECONDS = 5.0
 AGAIN_SECONDS = 0.5
+# How long a server may take to say that it is there.
+BEAT_SECONDS = 5.0
 
 
 class Changes:
@@ -46,13 +48,13 @@ class Changes:
         while True:
             try:
                 self._woken.clear()
-                count = await self._store.change_count()
+                count = await self._count()
                 if self._generation != self._store.generation:
                     await self._drop()
                 if self._ears is None:
                     self._generation = self._store.generation
                     self._ears = await _open(self._store, self._woken)
-                    count = await self._store.change_count()
+                    count = await self._count()
                 self._say(reachable=True)
                 if count != self._last:
                     self._last = count
@@ -68,6 +70,14 @@ class Changes:
         with suppress(ValueError):
             self._store.on_change.remove(self._woken.set)
         await self._drop()
+
+    async def _count(self) -> int:
+        """A server that stands still must not keep that to itself for as long as a statement may take."""
+        if self._store.dialect == "sqlite":
+            return await self._store.change_count()
+        with as_away():
+            async with asyncio.timeout(BEAT_SECONDS):
+                return await self._store.change_count()
 
     async def _drop(self) -> None:
         ears, self._ears = self._ears, None
@@ -165,7 +175,8 @@ class _Listening:
             driver = (await self._connection.get_raw_connection()).driver_connection
             if driver is None or driver.is_closed():
                 raise StoreAway("the connection to the store broke")
-            await driver.fetchval("SELECT 1")
+            async with asyncio.timeout(BEAT_SECONDS):
+                await driver.fetchval("SELECT 1")
 
     async def close(self) -> None:
         await _end(self._connection)

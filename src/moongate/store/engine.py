@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from moongate.store.failing import StoreAway, as_away
 from moongate.store.tables import counters
 
 CHANGES = "changes"
+IDENTITY = "identity"
 CHANNEL = "moongate_changes"
 # Milliseconds that a writer waits for another one (SQLite); seconds to reach a server, and for it to answer.
 BUSY_MS = 5000
@@ -92,6 +93,12 @@ class Store:
             value = await connection.scalar(select(counters.c.value).where(counters.c.name == CHANGES))
         return int(value or 0)
 
+    async def identity(self) -> str:
+        """Which store it is; copies of it say the same."""
+        async with self.read() as connection:
+            value = await connection.scalar(select(counters.c.value).where(counters.c.name == IDENTITY))
+        return f"{int(value or 0):x}"
+
     async def close(self) -> None:
         """Closes all connections."""
         await self._engine.dispose()
@@ -104,6 +111,7 @@ class Store:
                     connection = await plain.execution_options(**{WRITES: True})
                     async with connection.begin():
                         if self.dialect == "postgresql":
+                            await self._check_encoding(connection)
                             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
                         await connection.run_sync(_upgrade)
             self._inode = self._file_identity()
@@ -114,6 +122,14 @@ class Store:
             raise StartError(text_) from None
         except (IntegrityError, ProgrammingError) as error:
             raise StartError(f"{self.place.shown}: its tables cannot be made: {error.orig}") from None
+
+    async def _check_encoding(self, connection: AsyncConnection) -> None:
+        found = await connection.scalar(text("SHOW server_encoding"))
+        if found != "UTF8":
+            raise StartError(
+                f"{self.place.shown}: the database has the encoding {found}, which cannot hold all texts; make one with"
+                " CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+            )
 
     async def _count(self, connection: AsyncConnection) -> None:
         await connection.execute(update(counters).where(counters.c.name == CHANGES).values(value=counters.c.value + 1))
@@ -149,6 +165,13 @@ async def open_store(url: str | None, data_dir: Path) -> Store:
         raise StartError(f"{place.shown}: cannot be used as the address of a store: {type(error).__name__}") from None
     try:
         await store.migrate()
+    except (TypeError, ValueError):
+        await store.close()
+        if not place.url.query or place.file is not None:
+            raise
+        names = ", ".join(sorted(place.url.query))
+        text_ = f"{place.shown}: store.url has parameters that cannot be used as they are ({names}); take them away"
+        raise StartError(text_) from None
     except BaseException:
         await store.close()
         raise
@@ -164,10 +187,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _make_file(path: Path) -> None:
-    """The file exists, and is its user's alone; what SQLite keeps beside it gets the same permissions."""
+    """The file exists, and is its user's alone; what SQLite keeps beside it gets the same permissions.
+
+    One that is there is not opened: closing it would give up the locks that this process has on it (fcntl(2)).
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
     except OSError as error:

@@ -26,7 +26,7 @@ def as_away() -> Iterator[None]:
     """
     try:
         yield
-    except (DataError, IntegrityError, ProgrammingError):
+    except (DataError, IntegrityError, ProgrammingError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
         raise
     except DBAPIError as error:
         raise StoreAway(f"the store cannot be used now: {_reason(error.orig)}") from None
