@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from moongate.testing import Backend
+from tests import patience
 from tests.databases import PostgreSQL
-from tests.patience import second
 from tests.platform.stage import Served, eventually, serving
 from tests.proxy.talk import call, connected, initialize, polite, result, run
 
@@ -68,9 +68,9 @@ def test_the_whole_way(tmp_path: Path) -> None:
             base = f"http://127.0.0.1:{served.port}/mcp/moon"
             doors = {"base": base, "streamableHttp": f"{base}/v1/stream", "sse": f"{base}/events"}
             assert instance["addresses"] == doors
-            assert await becomes(served, 401) < second()
+            assert await becomes(served, 401) < patience.second()
             id_, value = await token(api, instances=["moon"])
-            assert await becomes(served, 200, value) < second()
+            assert await becomes(served, 200, value) < patience.second()
             async with connected(served.port) as client:
                 key = {"authorization": f"Bearer {value}"}
                 opened = await client.ask(initialize(), key, path="/mcp/moon")
@@ -80,7 +80,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
                 assert (stream.status, stream.fields["content-type"]) == (200, "text/event-stream")
                 answer = await api.patch(f"/tokens/{id_}", json={"enabled": False})
                 assert answer.status_code == 200
-                assert await becomes(served, 401, value) < second()
+                assert await becomes(served, 401, value) < patience.second()
                 async with asyncio.timeout(1.0):
                     await client.body(stream)  # its token is good for nothing any more
             await tokens_end(served, api)
@@ -97,7 +97,7 @@ async def tokens_end(served: Served, api: httpx.AsyncClient) -> None:
     id_, value = await token(api)
     await becomes(served, 200, value)
     assert (await api.delete(f"/tokens/{id_}")).status_code == 204
-    assert await becomes(served, 401, value) < second()
+    assert await becomes(served, 401, value) < patience.second()
     expires = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2)
     _, value = await token(api, expires=expires.isoformat())
     await becomes(served, 200, value)
@@ -116,7 +116,7 @@ async def streams_end_with(served: Served, api: httpx.AsyncClient, value: str) -
                 await api.patch("/instances/moon", json={"enabled": False})
             else:
                 await api.delete("/instances/moon")
-            assert await becomes(served, 404, value) < second()
+            assert await becomes(served, 404, value) < patience.second()
             async with asyncio.timeout(1.0):
                 await client.body(stream)
         if take_away == "disable":
@@ -146,9 +146,9 @@ def test_two_gateways_share_a_store(tmp_path: Path, postgresql: PostgreSQL) -> N
             assert await becomes(other, 200, value) < 1.5
             assert await becomes(one, 200, value) < 1.5
             await api.patch(f"/tokens/{id_}", json={"enabled": False})
-            assert await becomes(other, 401, value) < second()
+            assert await becomes(other, 401, value) < patience.second()
             await api.delete("/instances/moon")
-            assert await becomes(other, 404, value) < second()
+            assert await becomes(other, 404, value) < patience.second()
 
     run(story(), LIMIT)
 
