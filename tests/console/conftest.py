@@ -19,7 +19,7 @@ from tests.platform.stage import PASSWORD, free_port
 from tests.runtime.test_serve import environment
 
 ROLES = ("admin", "operator", "auditor")
-START = 20.0
+START = 40.0
 
 
 @dataclass

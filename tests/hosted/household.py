@@ -47,10 +47,16 @@ class _Page(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class _Site(http.server.ThreadingHTTPServer):
+    """All clients come at once, and none of them waits long."""
+
+    request_queue_size = 128
+
+
 @contextmanager
 def website() -> Iterator[str]:
     """A web server with one page; yields its address."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
+    with _Site(("127.0.0.1", 0), _Page) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -19,7 +19,7 @@ import httpx
 from moongate.tasks import Tasks
 from tests.runtime.test_serve import environment
 
-START = 20.0
+START = 40.0
 PASSWORD = "correct-horse-" + "b" * 8
 
 
