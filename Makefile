@@ -46,7 +46,7 @@ format: setup-test ## let ruff format and mend what it can
 	@$(PYTHON_BIN) -m ruff format $(CODE)
 
 clean: ## remove everything that the other targets made
-	rm -rf .venv .venv-sdk1 tests/node/node_modules tests/browser/node_modules bench/node/node_modules .venv-servers .venv-bench .build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-sdk1 tests/node/node_modules tests/browser/node_modules bench/node/node_modules .venv-servers .venv-bench .build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup-run:

@@ -147,3 +147,19 @@ def _is_broad(caught: ast.expr | None) -> bool:
     kinds = caught.elts if isinstance(caught, ast.Tuple) else [caught]
     names = {ast.unparse(kind).split(".")[-1] for kind in kinds}
     return not names.isdisjoint({"Exception", "BaseException", "ExceptionGroup", "BaseExceptionGroup"})
+
+
+def package_maps(modules: Iterable[Module]) -> list[str]:
+    """Complaints about modules and packages that the map at their package's door does not name."""
+    every = list(modules)
+    doors = {
+        module.name: ast.get_docstring(module.tree) or ""
+        for module in every
+        if module.is_package and module.name != rules.PACKAGE and "migrations" not in module.name
+    }
+    complaints = []
+    for module in every:
+        package, _, name = module.name.rpartition(".")
+        if package in doors and name != "migrations" and f"`{name}`" not in doors[package]:
+            complaints.append(f"{module.file}: the map of {package} does not name `{name}`")
+    return complaints

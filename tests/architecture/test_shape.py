@@ -38,6 +38,11 @@ def test_package_doors_hold_only_a_map() -> None:
     expect_none(shape.package_doors(SOURCE))
 
 
+def test_maps_name_everything() -> None:
+    """Who stands at the door of a package finds each room on the map."""
+    expect_none(shape.package_maps(SOURCE))
+
+
 def test_every_package_has_a_door() -> None:
     """A folder of modules without `__init__` would have no map and would not be read as a package."""
     packages = {module.name for module in SOURCE if module.is_package}

@@ -5,5 +5,6 @@
 - `guard`: who asks, and with which role; `signin` with `page`: how one gets in. `operators`: accounts and API keys.
 - `instances`, `users`, `tokens`, `access`, `audit`, `platform`: the resources, thin over the services of
   `control.platform` and over `audit`.
+- `link`: this process's end of the pair that joins it to the gateway. `queries`: what several routes take.
 - `problems`: the one shape of errors. `document`: the OpenAPI document. `health`, `metrics`: for monitoring.
 """

@@ -6,5 +6,6 @@
 - `operators` with `passwords`, `api_keys`, `sign_ins`, `guesses`: who may change that.
 - `settings`, `revisions` (the history of everything), `documents` (what the data plane gets), `transfer` (import and
   export).
+- `roles`: what a role may do; `certificates`: files that an instance names; `size`: how much may be in force.
 - `ground`: what all services stand on. `failures`: the ways in which they say no.
 """
