@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from moongate.control.addresses import route_addresses
@@ -106,6 +107,23 @@ class Explanation:
     route: str = ""
     lines: list[str] = field(default_factory=list)
     preflight: Explanation | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON: what `moongate explain --json` prints and the API answers."""
+        return {
+            "request": self.request,
+            "outcome": self.outcome.value,
+            "fine": self.fine,
+            "status": self.status,
+            "failure": None if self.failure is None else self.failure.value,
+            "route": self.route or None,
+            "steps": [
+                {"rule": one.rule, "outcome": one.outcome.value, "reason": one.reason, "setting": one.setting or None}
+                for one in self.steps
+            ],
+            "answerHeaders": self.lines,
+            "preflight": None if self.preflight is None else self.preflight.plain(),
+        }
 
     @property
     def fine(self) -> bool:

@@ -21,7 +21,7 @@ from moongate.audit.redact import MIN_SECRET, Redactor
 from moongate.control.addresses import route_addresses, server_base
 from moongate.control.nodes import STORE
 from moongate.control.platform.masks import secrets_in
-from moongate.explaining import HERE, Asked, Explanation
+from moongate.explaining import HERE, Asked
 from moongate.model.snapshot import Command, Route, Snapshot, Target, Transport
 from moongate.proxy.handle import DataPlane
 from moongate.telemetry import BOUNDS, Telemetry
@@ -140,24 +140,6 @@ def asked(question: Mapping[str, Any]) -> Asked:
         source=question.get("source") or HERE,
         body=None if message is None else str(message).encode("utf-8", "surrogateescape"),
     )
-
-
-def explanation(found: Explanation) -> dict[str, Any]:
-    """An explanation for JSON."""
-    return {
-        "request": found.request,
-        "outcome": found.outcome.value,
-        "fine": found.fine,
-        "status": found.status,
-        "failure": None if found.failure is None else found.failure.value,
-        "route": found.route or None,
-        "steps": [
-            {"rule": step.rule, "outcome": step.outcome.value, "reason": step.reason, "setting": step.setting or None}
-            for step in found.steps
-        ],
-        "answerHeaders": found.lines,
-        "preflight": None if found.preflight is None else explanation(found.preflight),
-    }
 
 
 def gateway(running: Running) -> dict[str, Any]:

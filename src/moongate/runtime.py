@@ -35,7 +35,7 @@ from moongate.proxy.handle import DataPlane
 from moongate.proxy.plan import Plan, build_plan
 from moongate.proxy.sessions import SealedSessions
 from moongate.proxy.sse import SseDoors
-from moongate.reporting import around, asked, explanation, facts, gateway
+from moongate.reporting import around, asked, facts, gateway
 from moongate.tasks import Tasks
 from moongate.telemetry import Telemetry
 from moongate.upstreams.processes import Processes
@@ -404,7 +404,7 @@ class _Service:
         if question == "facts":
             return await facts(runtime)
         explaining = asyncio.to_thread(explain, runtime.snapshot, asked(about), runtime.data_dir, runtime.environ)
-        return explanation(await explaining)
+        return (await explaining).plain()
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:

@@ -67,7 +67,7 @@ def explained(question: Question, *, as_json: bool = False) -> int:
         print(error, file=sys.stderr)
         return USAGE
     if as_json:
-        print(json.dumps(_plain(explanation), indent=2))
+        print(json.dumps(explanation.plain(), indent=2))
     else:
         _print(explanation)
     return FINE if explanation.fine else REFUSED
@@ -155,26 +155,6 @@ def _ending(explanation: Explanation) -> str:
     if explanation.outcome is Outcome.NOT_GRANTED:
         return f"answered with {explanation.status}, which does not grant what the page needs"
     return f"answered with {explanation.status}"
-
-
-# -- for programs
-
-
-def _plain(explanation: Explanation) -> dict[str, Any]:
-    return {
-        "request": explanation.request,
-        "outcome": explanation.outcome.value,
-        "fine": explanation.fine,
-        "status": explanation.status,
-        "failure": None if explanation.failure is None else explanation.failure.value,
-        "route": explanation.route or None,
-        "steps": [
-            {"rule": step.rule, "outcome": step.outcome.value, "reason": step.reason, "setting": step.setting or None}
-            for step in explanation.steps
-        ],
-        "answerHeaders": explanation.lines,
-        "preflight": None if explanation.preflight is None else _plain(explanation.preflight),
-    }
 
 
 # -- what was recorded
