@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from moongate.console.guard import COOKIE
 from tests.platform.stage import PASSWORD, free_port
 from tests.runtime.test_serve import environment
 
@@ -24,19 +25,40 @@ START = 40.0
 
 @dataclass
 class Api:
-    """A running admin API. `keys` by role; `key_id` is the admin's own."""
+    """A running admin API. `keys` and `sessions` by role."""
 
     base: str
     folder: Path
     port: int
     keys: dict[str, str] = field(default_factory=dict)
     document: dict[str, Any] = field(default_factory=dict)
+    sessions: dict[str, str] = field(default_factory=dict)
 
     def client(self, role: str | None = None, **headers: str) -> httpx.Client:
         """A client with a role's key (None: with nothing)."""
         if role is not None:
             headers["authorization"] = f"Bearer {self.keys[role]}"
         return httpx.Client(base_url=self.base, headers=headers, timeout=20, trust_env=False)
+
+    @contextmanager
+    def signed_in(self, role: str = "auditor") -> Iterator[httpx.Client]:
+        """A browser in which somebody with this role has signed in, by the form of the page."""
+        if role not in self.sessions:
+            self.sessions[role] = self.enter(f"person-{role}", role)
+        with self.client(origin=self.base) as browser:
+            for path in ("/api/v1", "/console"):
+                browser.cookies.set(COOKIE, self.sessions[role], "127.0.0.1", path)
+            yield browser
+
+    def enter(self, name: str, role: str) -> str:
+        """Make an account, and sign in with it; the session."""
+        with self.client("admin") as admin:
+            made = admin.post("/api/v1/operators", json={"name": name, "role": role, "password": PASSWORD})
+            assert made.status_code == 201, made.text
+        with self.client(origin=self.base) as browser:
+            entered = browser.post("/sign-in", data={"name": name, "password": PASSWORD})
+            assert (entered.status_code, entered.headers["location"]) == (303, "/console"), entered.text
+            return next(cookie.value or "" for cookie in browser.cookies.jar)
 
     def operations(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Method, path and description of all there are."""

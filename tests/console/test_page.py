@@ -1,4 +1,4 @@
-"""The page of the one-time link, in a real browser."""
+"""The way in, in a real browser: the one-time link, the form, the way out."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ def test_the_link_leads_to_an_account(api: Api, tmp_path: Path) -> None:
     with chrome.opened(tmp_path, {}, "sign-in") as browser:
         assert "works once" in browser.open(link)
         browser.take_picture()
-        assert "code" not in browser.driver.current_url
-        fill(browser, "visitor", "short")
+        assert browser.driver.current_url == f"{api.base}/sign-in"
+        fill(browser, "visitor", "short")  # the browser itself keeps it back
+        assert browser.driver.current_url == f"{api.base}/sign-in"
         fill(browser, "visitor", PASSWORD)
         assert "Signed in as visitor (auditor)" in browser.wait_for_text("Signed in")
         browser.take_picture()
-        me = browser.driver.execute_async_script(
-            "fetch('/api/v1/me').then((answer) => answer.json()).then(arguments[0])"
-        )
-        assert me == {"name": "visitor", "role": "auditor", "how": "session"}
-        assert browser.driver.get_cookie("moongate_session") is None  # a page of this host, and not the API
-        browser.open(f"{api.base}/api/v1/me")
+        assert browser.driver.current_url == f"{api.base}/console"
         cookie = browser.driver.get_cookie("moongate_session")
         assert cookie is not None
-        assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/api/v1")
-        browser.driver.delete_all_cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/console")
+        assert '"name":"visitor"' in browser.open(f"{api.base}/api/v1/me")
         assert "your account" in browser.open(f"{api.base}/sign-in")
+        assert browser.driver.get_cookie("moongate_session") is None  # a page of this host, and not of the console
         fill(browser, "visitor", PASSWORD + "!")
         assert "is wrong" in browser.wait_for_text("is wrong")
         fill(browser, "visitor", PASSWORD)
-        assert "Signed in as visitor" in browser.wait_for_text("Signed in")
+        browser.wait_for_text("Signed in as visitor")
+        browser.driver.find_element(By.ID, "sign-out").click()
+        assert "your account" in browser.wait_for_text("your account")
+        assert "401" in browser.open(f"{api.base}/api/v1/me")
+        assert "your account" in browser.open(f"{api.base}/")
         assert [text for text in browser.complaints() if "Content Security" in text] == []
 
 

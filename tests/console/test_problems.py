@@ -111,7 +111,8 @@ def test_answers_are_dressed_for_browsers(api: Api) -> None:
             headers = client.get(path, headers={"origin": "https://evil.example"}).headers
             assert headers["x-content-type-options"] == "nosniff"
             assert headers["x-frame-options"] == "DENY"
-            assert headers["referrer-policy"] == "no-referrer"
+            # With `no-referrer` browsers would send `Origin: null` with the forms of pages.
+            assert headers["referrer-policy"] == ("same-origin" if path == "/sign-in" else "no-referrer")
             assert headers["cache-control"] == "no-store"
             assert "default-src 'none'" in headers["content-security-policy"]
             assert "frame-ancestors 'none'" in headers["content-security-policy"]
@@ -120,12 +121,10 @@ def test_answers_are_dressed_for_browsers(api: Api) -> None:
 
 
 def test_no_pages_that_load_from_elsewhere(api: Api) -> None:
-    """The sign-in page is all there is, and it is one answer."""
+    """FastAPI's own pages would; the sign-in page does not."""
     with api.client() as client:
         for path in ("/docs", "/redoc", "/api/v1/docs"):
             assert client.get(path).status_code == 404
         page = client.get("/sign-in").text
-    assert "<script>" in page
-    assert "src=" not in page
     assert "http://" not in page
     assert "https://" not in page

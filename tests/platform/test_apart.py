@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("sqlalchemy", "alembic", "aiosqlite", "asyncpg", "fastapi", "starlette", "uvicorn", "httpx")
+HEAVY = ("sqlalchemy", "alembic", "aiosqlite", "asyncpg", "fastapi", "starlette", "uvicorn", "httpx", "jinja2")
 LOADED = f"""
 import sys
 import moongate.cli.main, moongate.cli.serving, moongate.runtime

@@ -5,7 +5,19 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from moongate.console import audit, health, instances, metrics, operators, page, platform, signin, users
+from moongate.console import (
+    assets,
+    audit,
+    explaining,
+    health,
+    instances,
+    metrics,
+    operators,
+    page,
+    platform,
+    signin,
+    users,
+)
 from moongate.console.document import describe, methods_of
 from moongate.console.gate import Gate
 from moongate.console.problems import install
@@ -36,7 +48,7 @@ def build_app(services: Services) -> FastAPI:
     app.gate = Gate(super(Admin, app).__call__, lambda: services.live.names)
     app.state.services = services
     routers = [(API, module.router) for module in (signin, operators, instances, users, audit, platform)]
-    routers += [("", module.router) for module in (health, metrics, page)]
+    routers += [("", module.router) for module in (health, metrics, assets, page, explaining)]
     for prefix, router in routers:
         app.include_router(router, prefix=prefix)
     install(app, lambda path: methods_of(routers, path))

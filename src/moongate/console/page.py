@@ -1,108 +1,122 @@
-"""The page of the one-time link: it signs in, and makes the account. All of it is in one answer.
-
-The code stands behind # in the address, where no server and no log sees it.
-"""
+"""The way in and the first page: `/sign-in`, the overview, signing out; and the short addresses `/` and `/explain`."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import ValidationError
 
-router = APIRouter(include_in_schema=False)
+from moongate.console import signin
+from moongate.console.forms import fields
+from moongate.console.frame import EXPLAIN, PREFIX, SIGN_IN, is_page, page_router, see_other, sentence, show
+from moongate.console.guard import Cookie, Reader
+from moongate.console.problems import Refused, text_of
+from moongate.console.services import Given, OnPlatform, Services
+from moongate.control.platform.failures import Exists, TooMany
+from moongate.control.platform.shapes import Addresses, Instance
 
-_SCRIPT = """
-"use strict";
-const code = new URLSearchParams(location.hash.slice(1)).get("code");
-const form = document.getElementById("form"), said = document.getElementById("said");
-const named = (id) => document.getElementById(id);
-if (code) {
-  history.replaceState(null, "", location.pathname);
-  named("what").textContent = "This link works once. Choose a name, and a password of at least 12 characters.";
-  named("password").autocomplete = "new-password";
-  named("password").minLength = 12;
-  named("send").textContent = "Make the account";
-}
-form.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const body = {name: named("name").value, password: named("password").value};
-  if (code) body.code = code;
-  named("send").disabled = true;
-  try {
-    const answer = await fetch("/api/v1/sign-in", {
-      method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify(body),
-    });
-    const found = await answer.json();
-    if (answer.ok) {
-      form.hidden = true;
-      named("what").textContent = "Signed in as " + found.name + " (" + found.role + ").";
-      named("next").hidden = false;
-      said.textContent = "";
-    } else {
-      said.textContent = [found.detail].concat((found.errors || []).map((error) => error.text)).join(": ");
-    }
-  } catch (error) {
-    said.textContent = "The gateway does not answer.";
-  }
-  named("send").disabled = false;
-});
-"""
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 26rem; margin: 12vh auto; padding: 0 1rem; color: #1d2733;
-  background: #fbfbfd; }
-label { display: block; margin: 1rem 0 .2rem; }
-input { font: inherit; width: 100%; box-sizing: border-box; padding: .5rem; border: 1px solid #8a96a3;
-  border-radius: 4px; }
-button { font: inherit; margin-top: 1.2rem; padding: .5rem 1.2rem; border: 0; border-radius: 4px; color: #fff;
-  background: #2b4bb0; }
-button:disabled { opacity: .5; }
-#said { color: #a1261b; min-height: 1.5em; }
-@media (prefers-color-scheme: dark) { body { background: #14181d; color: #e4e8ec; } input { background: #1e242b;
-  color: inherit; } #said { color: #ff9d93; } }
-"""
-_PAGE = f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Moongate: sign in</title>
-<style>{_STYLE}</style></head>
-<body>
-<h1>Moongate</h1>
-<p id="what">Sign in with your account.</p>
-<form id="form">
-<label for="name">Name</label><input id="name" autocomplete="username" required maxlength="128">
-<label for="password">Password</label>
-<input id="password" type="password" autocomplete="current-password" required maxlength="1024">
-<button id="send">Sign in</button>
-</form>
-<p id="said" role="alert"></p>
-<p id="next" hidden>The API is described by <a href="/api/v1/openapi.json">its OpenAPI document</a>. On the command
-line, <code>moongate instance</code>, <code>moongate user</code> and <code>moongate token</code> do the same.</p>
-<script>{_SCRIPT}</script>
-</body>
-</html>
-"""
+router = page_router()
+_ENDED = "The session has ended; sign in again."
+_AT_ONCE = 100
 
 
-def _hash(text: str) -> str:
-    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+class Served(NamedTuple):
+    """An instance as the overview shows it. `token_needed` None: nobody can call it now."""
 
-
-_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        f"script-src {_hash(_SCRIPT)}",
-        f"style-src {_hash(_STYLE)}",
-        "connect-src 'self'",
-        "frame-ancestors 'none'",
-        "base-uri 'none'",
-        "form-action 'none'",
-    )
-)
+    name: str
+    state: str
+    kind: str
+    token_needed: bool | None
+    addresses: Addresses
+    where: str
 
 
 @router.get("/")
-@router.get("/sign-in")
-def sign_in_page() -> HTMLResponse:
-    """The page."""
-    return HTMLResponse(_PAGE, headers={"content-security-policy": _POLICY})
+def short_home(request: Request) -> Response:
+    """The address that people type."""
+    return see_other(_with_query(PREFIX, request))
+
+
+@router.get("/explain")
+def short_explain(request: Request) -> Response:
+    """The address that people hand on: `/explain?request=...`."""
+    return see_other(_with_query(EXPLAIN, request))
+
+
+def _with_query(address: str, request: Request) -> str:
+    return f"{address}?{request.url.query}" if request.url.query else address
+
+
+@router.get(SIGN_IN)
+def sign_in_page(request: Request) -> Response:
+    """The form. A one-time link leads here, too: its code stands behind #."""
+    wanted = request.query_params
+    return _form({"next": wanted.get("next", "")}, _ENDED if "ended" in wanted else "")
+
+
+@router.post(SIGN_IN)
+async def sign_in(platform: OnPlatform, request: Request) -> Response:
+    """Sign in, as the API does."""
+    sent = await fields(request)
+    wanted = sent.get("next", "")
+    entered = see_other(wanted if is_page(wanted) else PREFIX)
+    try:
+        given = signin.SignIn.model_validate(
+            {name: sent[name] for name in ("name", "password", "code") if sent.get(name)}
+        )
+        await signin.sign_in(platform, request, entered, given)
+    except Refused as refused:
+        return _form(_used(sent) if refused.status != 422 else sent, sentence(refused.detail), refused.status)
+    except Exists as exists:
+        return _form(_used(sent), sentence(str(exists)), 409)
+    except TooMany as many:
+        return _form(sent, sentence(str(many)), 429)
+    except (ValidationError, RequestValidationError) as error:
+        wrong = {str(each["loc"][-1]): sentence(text_of(each)) for each in error.errors()}
+        return _form(sent, "", 422, wrong)
+    return entered
+
+
+def _used(sent: Mapping[str, str]) -> dict[str, str]:
+    """Without the code, which is of no use any more."""
+    return {**sent, "code": ""}
+
+
+def _form(
+    sent: Mapping[str, str], said: str = "", status: int = 200, wrong: Mapping[str, str] | None = None
+) -> Response:
+    """The form as it was sent, without the password."""
+    errors = {"name": "", "password": "", "code": "", **(wrong or {})}
+    kept = {name: sent.get(name, "") for name in ("name", "code")}
+    address = sent.get("next", "")
+    wanted = address if is_page(address) else ""
+    return show("sign-in.html", None, status=status, said=said, errors=errors, next=wanted, **kept)
+
+
+@router.post(f"{PREFIX}/sign-out")
+async def sign_out(platform: OnPlatform, actor: Reader, cookie: Cookie) -> Response:
+    """End the session."""
+    left = see_other(SIGN_IN)
+    await signin.sign_out(platform, left, actor, cookie)
+    return left
+
+
+@router.get(PREFIX)
+async def overview(services: Given, platform: OnPlatform, actor: Reader, cursor: str | None = None) -> Response:
+    """What is served, and where clients find it."""
+    found = await platform.instances.list(limit=_AT_ONCE, cursor=cursor)
+    served = [_served(services, one) for one in found.items]
+    return show("overview.html", actor, PREFIX, served=served, next=found.next, first_page=cursor is None)
+
+
+def _served(services: Services, one: Instance) -> Served:
+    doors = services.live.doors
+    state, kind = ("served", "good") if one.name in doors else ("not in force", "note")
+    if not one.enabled:
+        state, kind = "disabled", "idle"
+    where = one.where if one.source == "file" else ""
+    return Served(one.name, state, kind, doors.get(one.name), one.addresses, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -10,7 +11,7 @@ from pydantic import Field
 from moongate.console.guard import Admin, Reader, Writer
 from moongate.console.instances import Outcome
 from moongate.console.queries import Expected, PageQuery, Wanted, tagged
-from moongate.console.services import Given, OnPlatform
+from moongate.console.services import Given, OnPlatform, Services
 from moongate.control.platform import api_keys, operators
 from moongate.control.platform.shapes import Exported, Instance, Page, Revision, Settings, SettingsPut
 from moongate.control.schema.values import Strict
@@ -100,5 +101,10 @@ async def export_document(
 @router.post("/explain")
 async def explain(services: Given, _: Reader, question: Question) -> Explanation:
     """What would become of a request, and why."""
-    asked = {**question.model_dump(), "headers": list(question.headers.items())}
+    return await explained(services, question)
+
+
+async def explained(services: Services, question: Question, more: Sequence[tuple[str, str]] = ()) -> Explanation:
+    """The same, with `more` headers, of which one may stand there twice. Raises ConfigError, NoAnswer."""
+    asked = {**question.model_dump(), "headers": [*question.headers.items(), *more]}
     return Explanation.model_validate(await services.live.explain(asked))

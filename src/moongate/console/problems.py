@@ -140,7 +140,7 @@ def _known(request: Request, error: MoongateError) -> Response:
 
 
 def _invalid(errors: Any) -> Response:  # noqa: ANN401 - pydantic's own
-    complaints = tuple(Complaint(_where(error["loc"]), _text(error)) for error in errors)
+    complaints = tuple(Complaint(_where(error["loc"]), text_of(error)) for error in errors)
     if any(error["type"] == "json_invalid" for error in errors):
         return answer(400, "the body is not JSON")
     return answer(422, "what was sent cannot be used; see errors", complaints)
@@ -152,7 +152,8 @@ def _where(loc: tuple[int | str, ...]) -> str:
     return path if place == "body" and path else f"{place} {path}".strip()
 
 
-def _text(error: Mapping[str, Any]) -> str:
+def text_of(error: Mapping[str, Any]) -> str:
+    """What is wrong with an input, from what pydantic says of it."""
     kind, context = error["type"], error.get("ctx") or {}
     if kind == "moongate":
         return str(context.get("text", "")).replace(", found {found}", "").replace("{found}", "it")

@@ -33,8 +33,9 @@ from moongate.control.schema.values import Strict
 log = logging.getLogger("moongate")
 
 router = APIRouter(tags=["sign-in"])
-# Nothing else on this host, or on another port of it, gets the cookie by the way.
+# Nothing else on this host, or on another port of it, gets the cookie by the way: cookies know paths, but no ports.
 PATH = "/api/v1"
+PAGES = "/console"
 _NO = "the name, the password or the code is wrong, or the code was used or has expired"
 
 
@@ -101,7 +102,8 @@ async def _begin_session(
     value = await platform.sign_ins.start(actor, account=account)
     # A page that came over https (through a proxy) says so; then the cookie is never sent without it.
     secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
-    response.set_cookie(COOKIE, value, path=PATH, httponly=True, samesite="strict", secure=secure)
+    for path in (PATH, PAGES):
+        response.set_cookie(COOKIE, value, path=path, httponly=True, samesite="strict", secure=secure)
 
 
 async def _by_code(platform: Platform, given: SignIn, request: Request) -> tuple[Actor, bool]:
@@ -140,7 +142,8 @@ async def sign_out(platform: OnPlatform, response: Response, _: Reader, cookie: 
     """End the session."""
     if cookie is not None:
         await platform.sign_ins.end(cookie)
-    response.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="strict")
+    for path in (PATH, PAGES):
+        response.delete_cookie(COOKIE, path=path, httponly=True, samesite="strict")
 
 
 @router.put("/me/password", status_code=204)
