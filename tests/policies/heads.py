@@ -17,17 +17,9 @@ def exchange(
     outer_host: str = "",
 ) -> Exchange:
     """A request with these header fields that came in on `local`."""
-    return Exchange(
-        request_id="r",
-        time=0.0,
-        started=0.0,
-        source="192.0.2.1",
-        method=method,
-        path="/mcp/one",
-        fields={name.encode(): value.encode("latin-1") for name, value in fields.items()},
-        more=more or [],
-        local_host=local,
-        secure=secure,
-        peer="192.0.2.1",
-        outer_host=outer_host,
-    )
+    lines = {name.encode(): value.encode("latin-1") for name, value in fields.items()}
+    exchange = Exchange("r", 0.0, 0.0, method, "/mcp/one", lines)
+    exchange.source = exchange.peer = "192.0.2.1"
+    exchange.more = more or []
+    exchange.local_host, exchange.secure, exchange.outer_host = local, secure, outer_host
+    return exchange

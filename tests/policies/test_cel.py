@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from moongate.policies.cel import MAX_ARGUMENTS, MAX_EXPRESSION, Condition, ConditionConfig, Prepared, read_arguments
+from moongate.policies.cel import MAX_EXPRESSION, Condition, ConditionConfig, Prepared
 
 READS = [
     # An expression, the variables that it reads, and what it reads of the arguments (None: perhaps everything).
@@ -132,14 +132,6 @@ def test_a_condition_sees_the_members_that_it_reads() -> None:
         {"amount": "101", "to": "a"},
     ]
     assert [condition.holds({"arguments": value}) for value in values] == [True, False, None, None]
-
-
-def test_arguments_are_read_up_to_a_size() -> None:
-    """The limit is on what was sent."""
-    fits = b'{"a":"%b"}' % (b"x" * (MAX_ARGUMENTS - 8))
-    assert read_arguments(fits) == {"a": "x" * (MAX_ARGUMENTS - 8)}
-    assert read_arguments(fits.replace(b":", b": ")) is None
-    assert read_arguments(b"") == read_arguments(b"null") == {}
 
 
 def test_the_library_is_loaded_with_the_first_condition() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moongate.protocol import listing
 from moongate.protocol.listing import LISTS, UncutError, cut_lists, may_list
 
 TOOLS = frozenset({"tools"})
@@ -136,6 +137,19 @@ LOOKS = [
 def test_an_answer_looks_like_a_list_by_how_it_begins(window: str, expected: bool) -> None:
     """Only a member of the result itself counts."""
     assert may_list(window.encode()) is expected
+
+
+PIECES = (
+    *('"tools"', '"prompts"', '"resources"', '"resourceTemplates"', '"content"', '"xtools"', "tools", r"\"tools\""),
+    *(":", ":", "[", "[", " ", "\n", "{", '"', "s", "x"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_the_quick_look_at_an_answer_overlooks_no_list(window: str) -> None:
+    """Whatever white space is where: what might open a list is looked at closely."""
+    found = listing._LISTED.search(window.encode())
+    assert found is None or listing._MAY_OPEN.search(window.encode(), found.start()) is not None
 
 
 def spaced(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:

@@ -1,21 +1,15 @@
-"""Access rules as they are configured, and what they see of a call: its caller, what it asks for, its facts."""
+"""Access rules as they are configured, and which of them are about a caller and what he asks for."""
 
 from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-import msgspec
-
-from moongate.model.exchange import Exchange
 from moongate.model.principal import Principal
 from moongate.model.snapshot import PolicyConfig
-from moongate.policies.cel import CHANGING, Condition, ConditionConfig, Prepared, read_arguments
-from moongate.protocol.asks import METHOD, RESOURCE, USES, Ask
+from moongate.policies.cel import Condition, ConditionConfig
+from moongate.protocol.asks import METHOD, RESOURCE, Ask
 from moongate.protocol.uris import canonical
-
-_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,84 +119,3 @@ class Rule:
         if any(glob.matches(ask.method) for glob in self._globs.get(METHOD, ())):
             return True
         return bool(ask.kind) and any(glob.matches(ask.name) for glob in self._globs.get(ask.kind, ()))
-
-
-class Facts:
-    """What conditions see of one call; each value is made when the first condition reads it."""
-
-    __slots__ = ("_arguments", "_exchange", "_found", "_instance", "_made", "_principal", "_read", "_source")
-
-    def __init__(
-        self,
-        instance: str,
-        caller: tuple[Principal, str],
-        exchange: Exchange | None = None,
-        arguments: msgspec.Raw | bytes | None = None,
-    ) -> None:
-        self._instance = instance
-        self._principal, self._source = caller
-        self._exchange = exchange
-        self._arguments = arguments
-        self._made: dict[str, object] = {}
-        self._read = False
-        self._found: dict[str, object] | None = None
-
-    @property
-    def arguments(self) -> dict[str, object] | None:
-        """Those of the call; None: no condition may judge them."""
-        if not self._read:
-            self._read = True
-            self._found = None if self._arguments is None else read_arguments(self._arguments)
-        return self._found
-
-    def prepared(self, conditions: tuple[Condition, ...], ask: Ask) -> Prepared:
-        """Conditions with all they read of what does not change from call to call."""
-        lasting = frozenset(name for condition in conditions for name in condition.reads) - CHANGING
-        return Prepared(conditions, {name: self._value(name, ask) for name in lasting})
-
-    def holds_always(self, condition: Condition, ask: Ask) -> bool | None:
-        """Whether it holds whatever arguments, headers and time are; None: it depends on them."""
-        lasting = condition.reads - CHANGING
-        return condition.holds_always({name: self._value(name, ask) for name in lasting})
-
-    def holds(self, condition: Condition, ask: Ask) -> bool | None:
-        """None: it cannot be evaluated."""
-        values: dict[str, object] = {}
-        for name in condition.reads:
-            value = self._value(name, ask)
-            if value is None:
-                return None
-            values[name] = value
-        return condition.holds(values)
-
-    def _value(self, name: str, ask: Ask) -> object:
-        if name == "method":
-            return ask.method
-        if name in USES:
-            return ask.name if ask.kind == name else ""
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
-
-    def _make(self, name: str) -> object:
-        principal = self._principal
-        if name == "principal":
-            return {"name": principal.name, "groups": sorted(principal.groups), "token": principal.token or ""}
-        if name == "source":
-            return self._source
-        if name == "instance":
-            return self._instance
-        if name == "now":
-            return datetime.now(UTC)
-        if name == "headers":
-            return None if self._exchange is None else _headers(self._exchange)
-        return self.arguments
-
-
-def _headers(exchange: Exchange) -> dict[str, str]:
-    """Names in lower case; lines of one name are joined (RFC 9110 section 5.3). Credentials are left out."""
-    found = {name.decode("latin-1"): value.decode("latin-1") for name, value in exchange.fields.items()}
-    for name, value in exchange.more:
-        key = name.decode("latin-1")
-        found[key] = f"{found[key]}, {value.decode('latin-1')}" if key in found else value.decode("latin-1")
-    return {name: value for name, value in found.items() if name not in _CREDENTIALS}

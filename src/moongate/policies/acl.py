@@ -5,7 +5,7 @@ and once there is any allow rule, what no rule allows is denied. What belongs to
 lists, notifications, ...) need not be allowed: lists are filtered instead.
 
 A rule that reads neither arguments, headers nor the time says the same each time: what is decided by such rules is
-remembered. Everything that cannot be judged is denied.
+remembered, and of the others what is left to be asked. Everything that cannot be judged is denied.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
+
 from moongate.errors import FailureClass, Refusal
 from moongate.model.exchange import Exchange
 from moongate.model.principal import Principal
-from moongate.policies.access_rules import AccessConfig, Facts, Rule
+from moongate.policies.access_rules import AccessConfig, Rule
 from moongate.policies.base import ALWAYS, Verdict
-from moongate.policies.cel import Condition, Prepared
+from moongate.policies.cel import Condition
+from moongate.policies.checks import Always, Check
+from moongate.policies.facts import Facts, Group
 from moongate.protocol.asks import SAY_MORE, USES, Ask, UnclearError, asks_of, using
 from moongate.protocol.jsonrpc import Envelope
 
@@ -31,6 +35,7 @@ _SHOWN = 80
 # A condition on the time is asked again after so many seconds.
 _TICK = 1.0
 _NAME = "access"
+_NOTHING = msgspec.Raw()
 
 
 class Caller:
@@ -42,11 +47,6 @@ class Caller:
         self.principal = principal
         self.source = source
         self.views: tuple[_View, ...] = ()
-
-    @property
-    def who(self) -> tuple[Principal, str]:
-        """Principal and address."""
-        return self.principal, self.source
 
     @property
     def words(self) -> str:
@@ -77,27 +77,50 @@ class _View(NamedTuple):
     closed: bool
 
 
-class _Pending(NamedTuple):
-    """What is left to be evaluated in the call. `allowed`: nothing more need allow it, and if none of `denies` holds
-    this is the verdict.
+class _Left:
+    """A rule that is left to be asked in the call: by its `check`, and what that does not know, of the library, as one
+    `group` with others. `verdict` is that of one that allows.
     """
 
-    view: _View
-    denies: tuple[_Applied, ...]
-    allows: tuple[_Applied, ...]
-    allowed: Verdict | None
-    conditions: tuple[Condition, ...]
-    prepared: Prepared | None
+    __slots__ = ("check", "group", "one", "place", "verdict")
+
+    def __init__(self, one: _Applied, check: Check, group: Group, place: int, verdict: Verdict | None) -> None:
+        self.one: _Applied = one
+        self.check: Check = check
+        self.group: Group = group
+        self.place: int = place
+        self.verdict: Verdict | None = verdict
 
 
-class _Decision(NamedTuple):
-    """What is remembered: what the rules that always say the same say, and which others must be asked."""
+class _Pending:
+    """What is left to be evaluated in the call. `allowed`: nothing more need allow it, and if none of `denies` holds
+    this is the verdict. `reads`: arguments matter.
+    """
 
-    ask: Ask
-    verdict: Verdict
-    shadow: str = ""
-    pending: tuple[_Pending, ...] = ()
-    hidden: bool = False
+    __slots__ = ("allowed", "allows", "denies", "reads", "view")
+
+    def __init__(self, view: _View, allowed: Verdict | None, denies: list[_Left], allows: list[_Left]) -> None:
+        self.view: _View = view
+        self.allowed: Verdict | None = allowed
+        self.denies: list[_Left] = denies
+        self.allows: list[_Left] = allows
+        self.reads: bool = any("arguments" in left.group.reads for left in (*denies, *allows))
+
+
+class _Decision:
+    """What is remembered: what the rules that always say the same say, and which others must be asked. `simple`: none,
+    and nothing is noted.
+    """
+
+    __slots__ = ("ask", "hidden", "pending", "shadow", "simple", "verdict")
+
+    def __init__(self, ask: Ask, verdict: Verdict, shadow: str, pending: list[_Pending]) -> None:
+        self.ask: Ask = ask
+        self.verdict: Verdict = verdict
+        self.shadow: str = shadow
+        self.pending: list[_Pending] = pending
+        self.hidden: bool = verdict.refusal is not None
+        self.simple: bool = not pending and not shadow
 
 
 @lru_cache(maxsize=32)
@@ -113,7 +136,7 @@ class Access:
 
     def __init__(self, configs: Sequence[AccessConfig], instance: str) -> None:
         self.filters = any(not config.shadow for config in configs)
-        self._instance = instance
+        self._instance: str = instance
         self._sets = [(config, _ready(config)) for config in configs]
         # Sets on trial must not refuse what the others can judge.
         judging = [rules for config, rules in self._sets if not (self.filters and config.shadow)]
@@ -152,7 +175,7 @@ class Access:
         when, condition = rule.config.when, rule.condition
         if when is None or condition is None or when.changing or not when.of_head:
             return _Applied(rule, condition)
-        held = Facts(self._instance, caller.who).holds(condition, Ask(""))
+        held = Facts(self._instance, caller.principal, caller.source).holds(condition, Ask(""))
         if held is None:
             return None if rule.config.allow else _Applied(rule, None, broken=True)
         return _Applied(rule, None) if held else None
@@ -163,7 +186,7 @@ class Access:
         """Deny (403) whom a rule about everything denies, and who could not be allowed anything."""
         caller = self.caller(exchange)
         until = ALWAYS
-        facts = Facts(self._instance, caller.who, exchange)
+        facts = Facts(self._instance, caller.principal, caller.source, exchange)
         for view in caller.views:
             refused = _judge_head(view, facts, caller)
             if refused is not None and not view.config.shadow:
@@ -180,19 +203,18 @@ class Access:
         """Whether a message may go on. What rules in shadow mode would have denied is noted in the exchange."""
         decision = self._decisions.get((caller, message.method, message.target))
         if decision is not None:
-            if not decision.pending and not decision.shadow:
+            if decision.simple:
                 return decision.verdict
-            facts = Facts(self._instance, caller.who, exchange, message.arguments or b"")
-            return self._judge_ask(decision, exchange, (facts, caller))
+            return _judge_ask(decision, exchange, self._facts(caller, exchange, message), caller)
         try:
             asks = asks_of(message, raw, strict=self._strict)
         except UnclearError as unclear:
             return self._unclear(caller, exchange, str(unclear))
-        facts = Facts(self._instance, caller.who, exchange, message.arguments or b"")
+        facts = self._facts(caller, exchange, message)
         verdict = Verdict(_NAME, "asks for nothing")
         only = len(asks) == 1 and message.method not in SAY_MORE
         for ask in asks:
-            found = self._judge_ask(self._decision(caller, ask, only=only), exchange, (facts, caller))
+            found = _judge_ask(self._decision(caller, ask, only=only), exchange, facts, caller)
             if found.refusal is not None:
                 return found
             verdict = verdict if ask.also else found
@@ -206,21 +228,9 @@ class Access:
         exchange.shadow = exchange.shadow or refused.words
         return Verdict(_NAME, why)
 
-    def _judge_ask(self, decision: _Decision, exchange: Exchange, by: tuple[Facts, Caller]) -> Verdict:
-        if decision.shadow:
-            exchange.shadow = exchange.shadow or decision.shadow
-        if decision.verdict.refusal is not None:
-            return decision.verdict
-        verdict = decision.verdict
-        for pending in decision.pending:
-            found = _judge_pending(pending, decision.ask, *by)
-            if found.refusal is not None and pending.view.config.shadow:
-                exchange.shadow = exchange.shadow or found.words
-            elif found.refusal is not None:
-                return found
-            else:
-                verdict = found
-        return verdict
+    def _facts(self, caller: Caller, exchange: Exchange, message: Envelope) -> Facts:
+        arguments = _NOTHING if message.arguments is None else message.arguments
+        return Facts(self._instance, caller.principal, caller.source, exchange, arguments)
 
     def _decision(self, caller: Caller, ask: Ask, *, only: bool = True) -> _Decision:
         """What is always so. `only`: the message asks for nothing else, so that its method and target find it again."""
@@ -236,8 +246,9 @@ class Access:
         return found
 
     def _decide(self, caller: Caller, ask: Ask) -> _Decision:
-        facts = Facts(self._instance, caller.who)
-        shadow, pending, reasons = "", [], []
+        facts = Facts(self._instance, caller.principal, caller.source)
+        shadow, reasons = "", []
+        pending: list[_Pending] = []
         refused: Verdict | None = None
         for view in caller.views:
             verdict, left = _judge_static(view, ask, facts, caller)
@@ -250,9 +261,9 @@ class Access:
             if left is not None:
                 pending.append(left)
         if refused is not None:
-            return _Decision(ask, refused, shadow, hidden=True)
+            return _Decision(ask, refused, shadow, [])
         verdict = Verdict(_NAME, "; ".join(reasons) or "only rules in shadow mode would have denied it")
-        return _Decision(ask, verdict, shadow, tuple(pending))
+        return _Decision(ask, verdict, shadow, pending)
 
     # -- what lists show
 
@@ -262,7 +273,7 @@ class Access:
             asks = using(kind, name, USES[kind], strict=self._strict)
         except UnclearError:
             return False
-        facts = Facts(self._instance, caller.who, exchange)
+        facts = Facts(self._instance, caller.principal, caller.source, exchange)
         for ask in asks:
             decision = self._decision(caller, ask, only=len(asks) == 1)
             if decision.hidden or any(_hides(pending, ask, facts) for pending in decision.pending):
@@ -314,9 +325,8 @@ def _judge_static(view: _View, ask: Ask, facts: Facts, caller: Caller) -> tuple[
         return _by_none(view, caller, ask), None
     if allowed is not None and not left_denies:
         return allowed, None
-    conditions = tuple(one.condition for one in (*left_denies, *left_allows) if one.condition is not None)
-    prepared = facts.prepared(conditions, ask) if Prepared.fits(conditions) else None
-    pending = _Pending(view, tuple(left_denies), tuple(left_allows), allowed, conditions, prepared)
+    left = _left([*left_denies, *left_allows], ask, facts)
+    pending = _Pending(view, allowed, left[: len(left_denies)], left[len(left_denies) :])
     return allowed or Verdict(_NAME, f"{_shown(ask)} depends on its conditions"), pending
 
 
@@ -338,21 +348,51 @@ def _allowed(view: _View, ask: Ask, facts: Facts) -> tuple[Verdict | None, list[
     return None, left
 
 
+def _left(rules: Sequence[_Applied], ask: Ask, facts: Facts) -> list[_Left]:
+    checked, unchecked = Group(), Group()
+    left = []
+    for one in rules:
+        if one.condition is not None:
+            check = facts.left_of(one.condition, ask)
+            group = unchecked if isinstance(check, Always) else checked
+            verdict = _by_allow(one, ask) if one.rule.config.allow else None
+            left.append(_Left(one, check, group, group.add(one.condition), verdict))
+    return left
+
+
+def _judge_ask(decision: _Decision, exchange: Exchange, facts: Facts, caller: Caller) -> Verdict:
+    if decision.shadow:
+        exchange.shadow = exchange.shadow or decision.shadow
+    verdict = decision.verdict
+    if verdict.refusal is not None:
+        return verdict
+    for pending in decision.pending:
+        found = _judge_pending(pending, decision.ask, facts, caller)
+        if found.refusal is None:
+            verdict = found
+        elif pending.view.config.shadow:
+            exchange.shadow = exchange.shadow or found.words
+        else:
+            return found
+    return verdict
+
+
 def _judge_pending(pending: _Pending, ask: Ask, facts: Facts, caller: Caller) -> Verdict:
-    conditions, denies = pending.conditions, len(pending.denies)
-    if pending.prepared is not None and (arguments := facts.arguments) is not None:
-        found = pending.prepared.ask(conditions, arguments)
-    else:
-        found = [facts.holds(condition, ask) for condition in conditions]
-    if found.count(False) < len(found):
-        for one, held in zip(pending.denies, found[:denies], strict=True):
-            if held is not False:
-                return _by_rule(one._replace(broken=held is None), caller, ask)
+    arguments = facts.arguments if pending.reads else None
+    for left in pending.denies:
+        held = None if arguments is None else left.check.ask(arguments)
+        if held is None:
+            held = facts.asked(left.group, ask)[left.place]
+        if held is not False:
+            return _by_rule(left.one._replace(broken=held is None), caller, ask)
     if pending.allowed is not None:
         return pending.allowed
-    for one, held in zip(pending.allows, found[denies:], strict=True):
-        if held:
-            return _by_allow(one, ask)
+    for left in pending.allows:
+        held = None if arguments is None else left.check.ask(arguments)
+        if held is None:
+            held = facts.asked(left.group, ask)[left.place]
+        if held and left.verdict is not None:
+            return left.verdict
     return _by_none(pending.view, caller, ask)
 
 
@@ -360,14 +400,18 @@ def _hides(pending: _Pending, ask: Ask, facts: Facts) -> bool:
     """Whether rules that read no arguments deny it now."""
     if pending.view.config.shadow:
         return False
-    for one in pending.denies:
-        if one.condition is None or "arguments" in one.condition.reads:
+    for left in pending.denies:
+        condition = left.one.condition
+        if condition is None or "arguments" in condition.reads:
             continue
-        if facts.holds(one.condition, ask) is not False:
+        if facts.holds(condition, ask) is not False:
             return True
-    return pending.allowed is None and not any(
-        one.condition is None or "arguments" in one.condition.reads or facts.holds(one.condition, ask) is True
-        for one in pending.allows
+    if pending.allowed is not None:
+        return False
+    conditions = [left.one.condition for left in pending.allows]
+    return not any(
+        condition is None or "arguments" in condition.reads or facts.holds(condition, ask) is True
+        for condition in conditions
     )
 
 

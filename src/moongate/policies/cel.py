@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from moongate.model.snapshot import PolicyConfig
 from moongate.policies.budget import LOOPS, is_short, judge_cost
+from moongate.policies.checks import Check
+from moongate.policies.simple import Ask, read_simple
 
 VARIABLES = ("principal", "source", "instance", "method", "tool", "prompt", "resource", "arguments", "headers", "now")
 # Other at each call; what reads none of them may be remembered.
@@ -27,7 +27,6 @@ CHANGING = frozenset({"arguments", "headers", "now"})
 OF_HEAD = frozenset({"principal", "source", "instance", "headers", "now"})
 OF_PRINCIPAL = ("name", "groups", "token")
 MAX_EXPRESSION = 4096
-MAX_ARGUMENTS = 64 * 1024
 
 _FUNCTIONS = frozenset(
     {
@@ -52,10 +51,7 @@ _FLAT = "arguments__"
 _UNUSUAL = re.compile(r"""\\|//|\"{3}|'{3}|arguments__|\.\s+arguments""")
 _POSITION = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _EXPECTING = re.compile(r" expecting \{.*")
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
-_MEMBERS = msgspec.json.Decoder(dict[str, object])
 _FAILED = object()
-_LEAST, _MOST = -(2**63), 2**63 - 1
 _SAMPLE: dict[str, object] = {
     "principal": {"name": "", "groups": [], "token": ""},
     **dict.fromkeys(("source", "instance", "method", "tool", "prompt", "resource"), ""),
@@ -142,6 +138,9 @@ class Condition:
         self.loops = config.loops
         self._program = _compiled(config.source)
         self._flat = _flattened(config, self._program)
+        simple = config.reads & CHANGING == {"arguments"} and not config.loops
+        self.check: Check | None = read_simple(config.source, _asking) if simple else None
+        """The same without the library, as far as it goes; None where it is not simple."""
 
     @property
     def flat(self) -> bool:
@@ -258,6 +257,17 @@ def _compiled(text: str) -> cel.Program:
         raise ValueError(message) from None
 
 
+def _asking(text: str) -> Ask:
+    """Raises ValueError."""
+    program = _compiled(text)
+    reads = frozenset(program.variables()) & frozenset(VARIABLES)
+
+    def ask(values: Mapping[str, object]) -> object:
+        return _guarded(program.execute, {name: values[name] for name in reads})
+
+    return ask
+
+
 def _words(text: str) -> str:
     found = _POSITION.search(text)
     if found is None:
@@ -289,48 +299,3 @@ def _guarded(work: Callable[..., object], *values: object) -> object:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
         return _FAILED
-
-
-def read_arguments(written: msgspec.Raw | bytes) -> dict[str, object] | None:
-    """Arguments as a condition sees them; None: none may judge them.
-
-    That is what is too long, no object, holds a number that 64 bits cannot hold, or what two parsers could read
-    differently: a member that stands twice, or two that differ only in case.
-    """
-    if len(written) > MAX_ARGUMENTS:
-        return None
-    raw = bytes(written)
-    if not raw or raw == b"null":
-        return {}
-    try:
-        found = _MEMBERS.decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-    numbers = _LONG_NUMBER.search(raw) is not None
-    if not numbers and b"[" not in raw and raw.count(b"{") == 1:  # nothing is nested
-        count = len(found) if len(found) < 2 or len(set(map(str.casefold, found))) == len(found) else -1
-    else:
-        count = _members(found, numbers=numbers)
-    if count != raw.count(b":"):  # there is one in a text, or a member that the decoder has left out
-        outside = b"".join(raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
-        if count != outside.count(b":"):
-            return None
-    return found
-
-
-def _members(found: dict[str, object], *, numbers: bool) -> int:
-    """How many members there are on all levels; -1 if any value cannot be judged."""
-    count = 0
-    waiting: list[object] = [found]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            if len({key.casefold() for key in value}) != len(value):
-                return -1
-            count += len(value)
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-        elif numbers and isinstance(value, int) and not _LEAST <= value <= _MOST:
-            return -1
-    return count

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from moongate.errors import Refusal
-from moongate.protocol.jsonrpc import UNREADABLE, Envelope, members_of
+from moongate.protocol.forms import UNREADABLE
+from moongate.protocol.jsonrpc import Envelope, members_of
 from moongate.protocol.methods import METHODS, NOTIFICATIONS, method_named
 from moongate.protocol.uris import canonical, doubt, lookalikes
 
@@ -31,23 +32,11 @@ MAX_SUBSCRIBED = 64 * 1024
 
 _FOLDED = frozenset(map(str.casefold, METHODS))
 _ABSENT = msgspec.Raw()
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 _TEXTS = msgspec.json.Decoder(list[str])
 _REF = frozenset({"type", "name", "uri", "title"})
 _FILTER = frozenset({"resourceSubscriptions"})
-
-
-class _Params(msgspec.Struct, gc=False):
-    arguments: msgspec.Raw = _ABSENT
-    ref: msgspec.Raw = _ABSENT
-    notifications: msgspec.Raw = _ABSENT
-
-
-class _Message(msgspec.Struct, gc=False):
-    params: _Params | None = None
-
-
-_MESSAGE = msgspec.json.Decoder(_Message)
 
 
 class Ask(NamedTuple):
@@ -84,9 +73,9 @@ def asks_of(message: Envelope, raw: bytes, *, strict: bool = True) -> tuple[Ask,
             raise UnclearError(text)
         return using(kind, message.target, method, strict=strict)
     if method == "completion/complete":
-        return _completed(method, _params(raw).ref, strict=strict)
+        return _completed(method, _param(raw, "ref"), strict=strict)
     if method == "subscriptions/listen":
-        return (Ask(method), *_listened(method, _params(raw).notifications, strict=strict))
+        return (Ask(method), *_listened(method, _param(raw, "notifications"), strict=strict))
     if method not in METHODS and (not method.isprintable() or method.strip().casefold() in _FOLDED):
         text = f"{method[:64]!r} looks like another method, but for case, white space or what cannot be seen"
         raise UnclearError(text)
@@ -109,16 +98,11 @@ def using(kind: str, name: str, method: str, *, strict: bool = True) -> tuple[As
     return (ask, *more, *(Ask(method, kind, text, also=True) for text in lookalikes(name)))
 
 
-def raw_arguments(raw: bytes) -> bytes:
-    """`params.arguments` of a message whose params are judged already; b"" if there are none."""
-    return bytes(_params(raw).arguments)
-
-
-def _params(raw: bytes) -> _Params:
+def _param(raw: bytes, name: str) -> msgspec.Raw:
     try:
-        return _MESSAGE.decode(raw).params or _Params()
+        return _MEMBERS.decode(_MEMBERS.decode(raw).get("params", _ABSENT)).get(name, _ABSENT)
     except UNREADABLE:
-        return _Params()
+        return _ABSENT
 
 
 def _completed(method: str, ref: msgspec.Raw, *, strict: bool) -> tuple[Ask, ...]:

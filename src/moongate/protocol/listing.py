@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from moongate.errors import Refusal
 from moongate.protocol.asks import PROMPT, RESOURCE, TOOL
-from moongate.protocol.jsonrpc import UNREADABLE, members_of
+from moongate.protocol.forms import UNREADABLE
+from moongate.protocol.jsonrpc import members_of
 
 _KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*')
 _NEXT = re.compile(rb"[ \t\r\n]*([,}\]])[ \t\r\n]*")
@@ -43,13 +44,19 @@ LISTED_BY = frozenset({"tools/list", "prompts/list", "resources/list", "resource
 
 _FOLDED = frozenset(map(str.casefold, LISTS))
 
+# All these names end so, and hardly anything else in an answer does.
+_ENDING: Final = b's"'
 _QUOTED = tuple(f'"{member}"'.encode() for member in LISTS)
+_NAMED = re.compile(rb'"(?:%b)"' % b"|".join(map(str.encode, LISTS)))
+# A bracket that might open a list: each name ends in s, and there may be white space on both sides of the colon. In
+# most answers there are few brackets, but many quotes.
+_MAY_OPEN: Final = re.compile(rb'\[(?<=[: \t\r\n]\[)(?<![^s]":\[)')
 # A list, unless its name stands in a text or in the wrong place.
-_LISTED = re.compile(rb'"(?:%b)"[ \t\r\n]*+:[ \t\r\n]*+\[' % b"|".join(map(str.encode, LISTS)))
+_LISTED: Final = re.compile(rb'"(?:%b)"[ \t\r\n]*+:[ \t\r\n]*+\[' % b"|".join(map(str.encode, LISTS)))
 # It matches at every quote, also at that of a text which the window cuts off: looked at twice, long texts take ages.
-_TOKEN = re.compile(rb'"(?>(?:[^"\\]|\\.)*)(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
-_OPENING = re.compile(rb"[{\[]")
-_ARRAY_NEXT = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\[")
+_TOKEN: Final = re.compile(rb'"(?>(?:[^"\\]|\\.)*)(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
+_OPENING: Final = re.compile(rb"[{\[]")
+_ARRAY_NEXT: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\[")
 
 # Takes kind and name; whether the item stays.
 Keep = Callable[[str, str], bool]
@@ -62,12 +69,12 @@ class UncutError(ValueError):
 
 def names_lists(window: bytes) -> bool:
     """Whether the name of a list stands anywhere in it; quotes inside of texts are escaped."""
-    return any(name in window for name in _QUOTED)
+    return _NAMED.search(window) is not None
 
 
 def may_list(window: bytes) -> bool:
     """Whether an answer that begins with `window` holds a list, as servers write them: also in an event."""
-    if _LISTED.search(window) is None:
+    if window.find(_ENDING) < 0 or _MAY_OPEN.search(window) is None or _LISTED.search(window) is None:
         return False
     found = _OPENING.search(window)
     level = 3 if found is not None and found[0] == b"[" else 2
@@ -113,14 +120,14 @@ def _cut_message(
         return
     keep, cuts = to
     found = _members(message, result)
-    named = members & found.keys()
+    named = [member for member in LISTS if member in members and member in found]
     if _FOLDED & {key.casefold() for key in found.keys() - LISTS.keys()}:
         text = "an answer with a member that differs from a list only in case"
         raise UncutError(text)
     for member in named:
         _cut_items(message, found[member], LISTS[member], (keep, cuts))
     scope = found.get("cacheScope")
-    if named and scope is not None and message[slice(*scope)] != _PRIVATE:
+    if named and scope is not None and message[scope[0] : scope[1]] != _PRIVATE:
         cuts.append((scope, _PRIVATE))
 
 
@@ -130,7 +137,7 @@ def _cut_items(message: bytes, span: _Span, of: List, to: tuple[Keep, list[tuple
         text = "a list that is no array"
         raise UncutError(text)
     spans = _items(message, span)
-    kept = [number for number, item in enumerate(spans) if _stays(message[slice(*item)], of, keep)]
+    kept = [number for number, (first, end) in enumerate(spans) if _stays(message[first:end], of, keep)]
     if len(kept) == len(spans):
         return
     # Each item that stays brings along what parts it from the one before it, but the first.
@@ -142,7 +149,7 @@ def _cut_items(message: bytes, span: _Span, of: List, to: tuple[Keep, list[tuple
 def _stays(item: bytes, of: List, keep: Keep) -> bool:
     """Whether an item may be seen; one whose name cannot be told may not."""
     try:
-        named = members_of(item, frozenset({of.name})).get(of.name)
+        named = members_of(msgspec.Raw(item), frozenset({of.name})).get(of.name)
         name = None if named is None else _TEXT.decode(named)
     except (Refusal, *UNREADABLE):
         return False
@@ -168,7 +175,7 @@ def _members(message: bytes, span: _Span) -> dict[str, _Span]:
         if behind is None:
             raise _twice(key)
         at = behind.end()
-    if raw and message[at:end].strip(_BLANK):
+    if raw and at < end and message[at:end].strip(_BLANK):
         raise _twice(next(reversed(found)))
     return found
 

@@ -99,7 +99,7 @@ async def holds_list(window: bytes) -> bool:
 def cut_for(call: Call, message: bytes) -> Cut | None:
     """What has to be taken out of an answer; None: nothing."""
     caller = call.admission.caller
-    if call.cut is not None or caller is None or not watched(call) or not may_list(message):
+    if call.cut is not None or caller is None or not may_list(message) or not watched(call):
         return call.cut
     return cutter_of(call, caller)
 
