@@ -3,12 +3,14 @@
 PYTHON_BIN := .venv/bin/python
 # Two processes: half of the tests wait for something most of the time.
 PYTEST = $(PYTHON_BIN) -m pytest --timeout 60 -n 2 --dist loadfile
+# What is compiled is what is shipped, so it is what is tested and measured. Without a C compiler the sources are.
+COMPILED = $(CURDIR)/.build/compiled
 CODE = $(wildcard src tests fuzz bench scripts examples conftest.py)
 PORT ?= 8000
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all conformance requirements bench fuzz lint format clean setup-run setup-test setup-bench
+.PHONY: help run test test-all test-sources compiled conformance requirements bench fuzz lint format clean setup-run setup-test setup-bench
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -18,20 +20,26 @@ help: ## this list
 run: setup-run ## the gateway in front of an example server, ready to be called (PORT=8000)
 	@exec $(PYTHON_BIN) scripts/run_example.py --port $(PORT)
 
-test: lint ## all checks and tests but the long ones; pytest's summary comes last
+test: lint compiled ## all checks and tests but the long ones; pytest's summary comes last
+	@PYTHONPATH=$(COMPILED) $(PYTEST) -m "not long" $(ARGS)
+
+test-all: lint compiled ## all checks and all tests
+	@PYTHONPATH=$(COMPILED) $(PYTEST) $(ARGS)
+
+test-sources: lint ## as test, on the sources as they stand, nothing compiled
 	@$(PYTEST) -m "not long" $(ARGS)
 
-test-all: lint ## all checks and all tests
-	@$(PYTEST) $(ARGS)
+compiled: setup-test ## the package with its hot path compiled, in .build/compiled
+	@$(PYTHON_BIN) scripts/compiled.py $(COMPILED) || [ $$? = 3 ]
 
-conformance: setup-test ## the official MCP conformance suite, direct and through the gateway
-	@$(PYTHON_BIN) -m tests.conformance $(ARGS)
+conformance: setup-test compiled ## the official MCP conformance suite, direct and through the gateway
+	@PYTHONPATH=$(COMPILED) $(PYTHON_BIN) -m tests.conformance $(ARGS)
 
 requirements: setup-test ## which acceptance lines have a test, and which have none yet
 	@$(PYTHON_BIN) -m tests.requirements
 
-bench: setup-bench ## side by side: direct, nginx, Moongate
-	@$(PYTHON_BIN) -m bench $(ARGS)
+bench: setup-bench compiled ## side by side: direct, nginx, Moongate
+	@PYTHONPATH=$(COMPILED) $(PYTHON_BIN) -m bench $(ARGS)
 
 fuzz: setup-test ## hostile bytes against the HTTP layer, for minutes
 	@$(PYTHON_BIN) -m fuzz $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -26,11 +27,17 @@ def description() -> list[tuple[str, str]]:
         ("Memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"),
         ("Kernel", f"{platform.system()} {platform.release()} {platform.machine()}"),
         ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
+        ("Moongate", "compiled" if _is_compiled() else "not compiled: the sources as they stand"),
         ("Packages", ", ".join(versions)),
         ("Tools", f"nginx {_tool_version('nginx')}, wrk {_tool_version('wrk')}"),
         ("Beside it", ", ".join(hosted.versions())),
         ("Date", time.strftime("%Y-%m-%d", time.gmtime())),
     ]
+
+
+def _is_compiled() -> bool:
+    found = importlib.util.find_spec("moongate.telemetry")
+    return found is not None and not str(found.origin).endswith(".py")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from moongate.wire.codings import PIECE, Inflate
 from moongate.wire.events import Splitter, parse_event
 from moongate.wire.messages import (
     Head,
-    Heads,
     MalformedMessage,
     RequestHead,
+    RequestHeads,
     find_head_end,
     parse_request,
     parse_response,
@@ -103,7 +103,7 @@ _LENGTH = re.compile(rb"(content-length: ?)[0-9]+", re.IGNORECASE)
 def repeat(data: bytes, chance: random.Random) -> None:
     """A remembered head says the same as one that is parsed anew, also when only its length has changed."""
     end = data.find(b"\r\n\r\n") + 4
-    heads = Heads(parse_request, MAX_FIELDS, 16)
+    heads = RequestHeads(MAX_FIELDS, 16)
     try:
         heads.keep(data[:end], heads.parse(data[:end]))
     except MalformedMessage:

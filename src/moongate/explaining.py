@@ -399,21 +399,11 @@ def _host(asked: Asked, place: _Place) -> str:
 
 
 def _exchange(asked: Asked, place: _Place, head: RequestHead) -> Exchange:
-    return Exchange(
-        request_id="explained",
-        time=time.time(),
-        started=time.perf_counter(),
-        source=asked.source,
-        method=head.method,
-        path=head.path,
-        fields=head.fields,
-        more=head.more,
-        local_host=place.local_host(asked),
-        port=place.bind.port,
-        secure=place.secure,
-        query=head.query,
-        peer=asked.source,
-    )
+    exchange = Exchange("explained", time.time(), time.perf_counter(), head.method, head.path, head.fields)
+    exchange.more, exchange.query = head.more, head.query
+    exchange.source = exchange.peer = asked.source
+    exchange.local_host, exchange.port, exchange.secure = place.local_host(asked), place.bind.port, place.secure
+    return exchange
 
 
 def _add(explanation: Explanation, verdict: Verdict) -> None:

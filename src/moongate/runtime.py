@@ -231,6 +231,7 @@ class Runtime:
         files = _certificate_files(bind)
         certificates = Certificates(files) if files else None
         server = Server(partial(self.plane.handle, bind.port), snapshot.limits, self._deadlines)
+        server.at_once = self.plane.at_once
         opened = OpenBind(server, certificates, bind.hosts, port=bind.port)
         try:
             for host in bind.hosts:

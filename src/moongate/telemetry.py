@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from moongate.errors import FailureClass
 from moongate.model.exchange import Exchange
 
 # Upper bounds in seconds, as Prometheus has them ("le"); what takes longer stands in one more.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_FIRST = BOUNDS[0]
+_FIRST: Final = 0.001
 OTHER = "other"
 _HTTP = ("POST", "GET", "DELETE", "OPTIONS")
 
@@ -47,9 +47,9 @@ class Telemetry:
         """One record is made of `exchange`, at `now` (of its own clock). A stream is a request when it opens; how long
         it lasts is nobody's latency.
         """
-        try:
-            tally = self._tallies[exchange.route][exchange.rpc_method or exchange.method]
-        except KeyError:
+        of_instance = self._tallies.get(exchange.route)
+        tally = None if of_instance is None else of_instance.get(exchange.rpc_method or exchange.method)
+        if tally is None:
             tally = self._tally(exchange.route, exchange.rpc_method or exchange.method)
         if phase:
             self._count_stream(tally, exchange, phase)

@@ -62,6 +62,8 @@ ONLY_IN: dict[str, set[str]] = {
     "sqlalchemy": {"store", "control", "audit", "console", "platform_process"},
     "alembic": {"store"},
     "fastapi": {"console"},
+    "jinja2": {"console"},
+    "markupsafe": {"console"},
     "uvicorn": {"platform_process", "console"},
 }
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from moongate.audit.record import arguments
@@ -169,7 +170,7 @@ def test_what_is_recorded_of_arguments_is_bounded() -> None:
     deep = b"[" * 500 + b"]" * 500
     long = json.dumps({"x": "m " * 20_000}).encode()
     for raw, wanted in ((huge, f"[{len(huge)} bytes]"), (deep, None), (long, None), (b"{", "[unreadable]")):
-        members: dict[str, Any] = json.loads(b"{" + arguments(raw, whole=True)[1:] + b"}")
+        members: dict[str, Any] = json.loads(b"{" + arguments(msgspec.Raw(raw), whole=True)[1:] + b"}")
         assert members["argumentsDigest"] == hashlib.sha256(raw).hexdigest()[:16]
         assert len(members["arguments"]) <= MAX_ARGUMENTS_TEXT
         assert wanted is None or members["arguments"] == wanted

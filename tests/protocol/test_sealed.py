@@ -107,7 +107,9 @@ def test_a_huge_token_is_refused_before_it_is_decoded() -> None:
 
 def _caller(name: str | None) -> Exchange:
     principal = Principal("anonymous") if name is None else Principal(name, token="token-name")
-    return Exchange("r", 0.0, 0.0, "127.0.0.1", "POST", "/", {}, [], principal=principal)
+    exchange = Exchange("r", 0.0, 0.0, "POST", "/", {})
+    exchange.principal = principal
+    return exchange
 
 
 REFUSED = [

@@ -197,7 +197,7 @@ def test_commands_that_say_something(tmp_path: Path) -> None:
     assert json.loads(moongate("schema").stdout)["type"] == "object"
     version = moongate("--version")
     assert version.returncode == 0
-    assert re.fullmatch(r"moongate \d+\.\d+\.\d+\S*\n", version.stdout)
+    assert re.fullmatch(r"moongate \d+\.\d+\.\d+\S*( \(compiled\))?\n", version.stdout)
     for arguments in ((), ("--help",), ("serve", "--help")):
         shown = moongate(*arguments)
         assert "Usage" in shown.stdout + shown.stderr

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 
@@ -185,7 +186,7 @@ def test_backends_that_close_at_once_leave_nothing_behind() -> None:
     run(work())
 
 
-def test_a_connection_lost_between_connecting_and_use_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_lost_between_connecting_and_use_leaves_nothing_behind() -> None:
     """The backend closes while the gateway's own task has not come to its turn."""
 
     async def work() -> None:
@@ -194,14 +195,15 @@ def test_a_connection_lost_between_connecting_and_use_leaves_nothing_behind(monk
             async with _pool(listening.getsockname()[1]) as pool:
                 loop = asyncio.get_running_loop()
                 connection = UpstreamConnection(loop)
-                transport, _ = await loop.create_connection(lambda: connection, *listening.getsockname())
+                protocol = cast("asyncio.Protocol", connection)
+                transport, _ = await loop.create_connection(lambda: protocol, *listening.getsockname())
                 transport.abort()
                 assert await turned(lambda: connection.closed)
 
                 async def lost(*_: object) -> UpstreamConnection:
                     return connection
 
-                monkeypatch.setattr(wire_client, "open_connection", lost)
+                pool.opener = lost
                 with pytest.raises(UpstreamError):
                     await pool.connect()
                 assert not pool._open

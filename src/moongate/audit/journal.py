@@ -63,6 +63,7 @@ class Journal:
         self._keep_bytes = keep_bytes
         self._loop = asyncio.get_running_loop()
         self._lines: list[bytes] = []
+        self._wanted = 0
         self._then: list[Callable[[], None]] = []
         self._file = -1
         self._size = 0
@@ -76,31 +77,35 @@ class Journal:
             self._number = _last_number(directory)
             try:
                 self._open_segment()
-            except _FullError as error:
+            except OSError as error:
+                if error.errno != errno.EDQUOT:
+                    raise
                 self._give_up(0, str(error.strerror))
 
     def commit(self, line: bytes, then: Callable[[], None]) -> None:
-        """Write `line` in this turn, call `then` after it."""
+        """Write `line` (or lines, of an array) in this turn, call `then` after it."""
         if not self._then:
             self._loop.call_soon(self.flush)
         self._lines.append(line)
+        # Looking for one line end costs next to nothing, counting all of them does not.
+        self._wanted += 1 if line.find(b"\n") == len(line) - 1 else line.count(b"\n")
         self._then.append(then)
 
     def flush(self) -> None:
         """Write what was committed, then let the answers leave."""
         lines, self._lines = self._lines, []
         waiting, self._then = self._then, []
+        wanted, self._wanted = self._wanted, 0
         if self._directory is not None and lines:
-            self._write(lines)
+            self._write(lines, wanted)
         for then in waiting:
             try:
                 then()
             except Exception:
                 log.exception("an answer could not be sent after its record was written")
 
-    def _write(self, lines: list[bytes]) -> None:
+    def _write(self, lines: list[bytes], wanted: int) -> None:
         data = lines[0] if len(lines) == 1 else b"".join(lines)
-        wanted = data.count(b"\n")
         said = 0
         try:
             if self._file < 0 or self._size >= self._segment_bytes or not os.fstat(self._file).st_nlink:
@@ -114,11 +119,14 @@ class Journal:
         except OSError as error:
             self._give_up(wanted, error.strerror or str(error))
             return
+        kept = wanted + 1 if said else wanted
         if written < len(data):
             written = self._without_torn(data, written)
+            kept = data.count(b"\n", 0, written)
         self._size += written
-        kept = data.count(b"\n", 0, written)
-        held = self._held.setdefault(self._number, _Held())
+        held = self._held.get(self._number)
+        if held is None:
+            held = self._held[self._number] = _Held()
         if said and kept:
             self._unsaid -= said
             held.lost += said
@@ -155,7 +163,7 @@ class Journal:
         # A segment that was removed would take records that nobody can find again, and its number is spent.
         removed = self._file >= 0 and not os.fstat(self._file).st_nlink
         if self.strict and _total(self._directory) > self._keep_bytes:
-            raise _FullError(self._keep_bytes)
+            raise _full(self._keep_bytes)
         if not self._number or self._size >= self._segment_bytes or removed:
             self._number += 1
         self._close_file()
@@ -214,11 +222,9 @@ class Journal:
         self._close_file()
 
 
-class _FullError(OSError):
+def _full(keep_bytes: int) -> OSError:
     """More than is to be kept waits for the database."""
-
-    def __init__(self, keep_bytes: int) -> None:
-        super().__init__(errno.EDQUOT, f"more than {keep_bytes} bytes wait for the database")
+    return OSError(errno.EDQUOT, f"more than {keep_bytes} bytes wait for the database")
 
 
 def _last_number(directory: Path) -> int:

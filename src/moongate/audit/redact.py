@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -150,7 +150,7 @@ class Redactor:
             _remember(self._encoded, text, found, limit)
         return found
 
-    def arguments(self, raw: msgspec.Raw | bytes) -> str:
+    def arguments(self, raw: msgspec.Raw) -> str:
         """The arguments of a call as JSON text without secrets, cut to `MAX_ARGUMENTS_TEXT`."""
         if len(raw) > MAX_ARGUMENTS:
             return f"[{len(raw)} bytes]"
@@ -251,7 +251,7 @@ def _masked(match: re.Match[str]) -> str:
 class RedactingFormatter(logging.Formatter):
     """A log formatter whose lines have passed `redactor`, traces included."""
 
-    redactor = Redactor()
+    redactor: ClassVar[Redactor] = Redactor()
 
     def format(self, record: logging.LogRecord) -> str:
         """One log line (or several, with a trace), cleaned."""

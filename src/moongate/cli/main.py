@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -22,7 +24,9 @@ app = typer.Typer(
 
 def _show_version(value: bool) -> None:
     if value:
-        print(f"moongate {version('moongate')}")
+        found = find_spec("moongate.telemetry")
+        compiled = found is not None and str(found.origin).endswith(tuple(EXTENSION_SUFFIXES))
+        print(f"moongate {version('moongate')}" + (" (compiled)" if compiled else ""))
         raise typer.Exit
 
 

@@ -11,51 +11,80 @@ from __future__ import annotations
 
 import time as clock
 
-import msgspec
-
 from moongate.errors import FailureClass
 from moongate.model.principal import ANONYMOUS, Principal
 
 
-class Exchange(msgspec.Struct, gc=False):
+class Exchange:
     """Facts first, then decisions, then the outcome. `failure` None: the call succeeded."""
 
-    request_id: str
-    time: float
-    started: float
-    source: str
-    method: str
-    path: str
-    fields: dict[bytes, bytes]
-    more: list[tuple[bytes, bytes]]
-    local_host: str = ""
-    port: int = 0
-    secure: bool = False
-    query: str | None = None
-    peer: str = ""
-    outer_host: str = ""
-    answer_lines: bytes = b""
+    __slots__ = (
+        *("answer_lines", "arguments", "bytes_in", "bytes_out", "client", "detail", "failure", "fields"),
+        *("first_byte", "local_host", "method", "more", "outer_host", "path", "peer", "port", "principal", "query"),
+        *("recorded", "request_id", "revision", "route", "rpc_code", "rpc_id", "rpc_method", "rpc_target", "secure"),
+        *("shadow", "source", "started", "status", "time", "token_header", "token_print"),
+    )
 
-    route: str = ""
-    principal: Principal = ANONYMOUS
-    token_header: str = ""
-    token_print: str = ""
-    revision: str = ""
-    client: str = ""
-    rpc_method: str = ""
-    rpc_id: bytes | None = None
-    rpc_target: str = ""
-    arguments: bytes = b""
+    def __init__(
+        self, request_id: str, time: float, started: float, method: str, path: str, fields: dict[bytes, bytes]
+    ) -> None:
+        self.request_id = request_id
+        self.time = time
+        self.started = started
+        self.method = method
+        self.path = path
+        self.fields = fields
+        self.more: list[tuple[bytes, bytes]] = []
+        self.query: str | None = None
+        self.source = ""
+        self.peer = ""
+        self.local_host = ""
+        self.port = 0
+        self.secure = False
+        self.outer_host = ""
+        self.answer_lines = b""
 
-    status: int = 0
-    rpc_code: int | None = None
-    failure: FailureClass | None = None
-    detail: str = ""
-    shadow: str = ""
-    first_byte: float = 0.0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    recorded: bool = False
+        self.route = ""
+        self.principal: Principal = ANONYMOUS
+        self.token_header = ""
+        self.token_print = ""
+        self.revision = ""
+        self.client = ""
+        self.rpc_method = ""
+        self.rpc_id: bytes | None = None
+        self.rpc_target = ""
+        self.arguments = b""
+
+        self.status = 0
+        self.rpc_code: int | None = None
+        self.failure: FailureClass | None = None
+        self.detail = ""
+        self.shadow = ""
+        self.first_byte = 0.0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.recorded = False
+
+    def again(self, request_id: str, time: float, started: float) -> Exchange:
+        """Another request with the same head, about which the same was decided; nothing has come of it yet."""
+        other = Exchange(request_id, time, started, self.method, self.path, self.fields)
+        other.more = self.more
+        other.query = self.query
+        other.source = self.source
+        other.peer = self.peer
+        other.local_host = self.local_host
+        other.port = self.port
+        other.secure = self.secure
+        other.outer_host = self.outer_host
+        other.answer_lines = self.answer_lines
+        other.route = self.route
+        other.principal = self.principal
+        other.token_header = self.token_header
+        other.token_print = self.token_print
+        other.revision = self.revision
+        other.client = self.client
+        other.shadow = self.shadow
+        return other
 
     def record_head(self, status: int) -> None:
         """The backend has answered with `status`."""

@@ -14,8 +14,10 @@ from itertools import accumulate
 from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from moongate.errors import FailureClass, Refusal
+from moongate.protocol.forms import UNREADABLE, Answer, ClientInfo, Initialized, ToolResult, UsualRequest
 from moongate.protocol.methods import METHODS, method_named
 
 PARSE_ERROR = -32700
@@ -38,72 +40,58 @@ _PARAMS: Final = frozenset(
 _META: Final = frozenset({VERSION_KEY, CLIENT_KEY, CAPABILITIES_KEY, META + "logLevel", "progressToken"})
 _FOLDED: Final = {keys: frozenset(key.casefold() for key in keys) for keys in (_ENVELOPE, _PARAMS, _META)}
 
-# What decoding somebody else's bytes can raise.
-UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
-
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
-_TEXT = msgspec.json.Decoder(str)
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_TEXT: Final = msgspec.json.Decoder(str)
 _KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*')
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_SLICE = 64 * 1024
-_UTF8_SLICE = 1024 * 1024
-MAX_BATCH = 100
+_SLICE: Final = 64 * 1024
+_UTF8_SLICE: Final = 1024 * 1024
+MAX_BATCH: Final = 100
 
 
-_ABSENT = msgspec.Raw()
-
-
-class _Params(msgspec.Struct, gc=False):
-    name: str = ""
-    uri: str = ""
-    arguments: msgspec.Raw = _ABSENT
-    meta: msgspec.Raw = msgspec.field(name="_meta", default=_ABSENT)
-
-
-class _Request(msgspec.Struct, gc=False):
-    jsonrpc: str
-    id: msgspec.Raw
-    method: str
-    params: _Params
-
-
-_REQUEST = msgspec.json.Decoder(_Request)
+_REQUEST: Final = msgspec.json.Decoder(UsualRequest)
 # What a compact request has beside its values: braces, colons, commas, quotes and keys.
-_REQUEST_FRAME = len('{"jsonrpc":"2.0","id":,"method":"","params":{}}')
-_NAME_FRAME, _URI_FRAME = len('"name":""'), len('"uri":""')
-_ARGUMENTS_FRAME, _META_FRAME = len('"arguments":'), len('"_meta":')
-
-
-class ClientInfo(msgspec.Struct):
-    """`clientInfo` (schema: Implementation), as far as records name it."""
-
-    name: str = ""
-    version: str = ""
+_REQUEST_FRAME: Final = len('{"jsonrpc":"2.0","id":,"method":"","params":{}}')
+_NAME_FRAME: Final = len('"name":""')
+_URI_FRAME: Final = len('"uri":""')
+_ARGUMENTS_FRAME: Final = len('"arguments":')
+_META_FRAME: Final = len('"_meta":')
 
 
 # The usual spelling of each method's name, so that it need not be decoded.
 _NAMES: Final = {f'"{name}"'.encode(): name for name in METHODS}
 
-_CLIENT = msgspec.json.Decoder(ClientInfo)
+_CLIENT: Final = msgspec.json.Decoder(ClientInfo)
 
 
-class Envelope(msgspec.Struct, gc=False):
+class Envelope:
     """One message. `id` is its raw JSON, None for a notification. `method` is empty for a response.
 
     `target` is what `params` names (tool, prompt, resource, task), `arguments` their raw JSON. `version`: the protocol
     version of `_meta`, or of an initialize request's params.
     """
 
-    method: str = ""
-    id: bytes | None = None
-    target: str | None = None
-    version: str | None = None
-    meta: Mapping[str, msgspec.Raw] | None = None
-    client: str = ""
-    arguments: msgspec.Raw | None = None
+    __slots__ = ("arguments", "client", "id", "meta", "method", "target", "version")
+
+    def __init__(
+        self,
+        method: str = "",
+        id: bytes | None = None,  # noqa: A002 - as JSON-RPC calls it
+        *,
+        target: str | None = None,
+        arguments: msgspec.Raw | None = None,
+        client: str = "",
+    ) -> None:
+        self.method = method
+        self.id = id
+        self.target = target
+        self.version: str | None = None
+        self.meta: Mapping[str, msgspec.Raw] | None = None
+        self.client = client
+        self.arguments = arguments
 
     @property
     def is_request(self) -> bool:
@@ -124,7 +112,7 @@ def parse(body: bytes, max_depth: int) -> Envelope | list[Envelope]:
         return envelope
     if body[:1] in b"[ \t\r\n" and body.lstrip(b" \t\r\n")[:1] == b"[":
         return _parse_array(body, max_depth)
-    return _parse_one(_members(body, _ENVELOPE), body, max_depth)
+    return _parse_one(_members(msgspec.Raw(body), _ENVELOPE), body, max_depth)
 
 
 def _parse_usual(body: bytes, max_depth: int) -> Envelope | None:
@@ -132,32 +120,38 @@ def _parse_usual(body: bytes, max_depth: int) -> Envelope | None:
     others.
     """
     try:
-        request = _REQUEST.decode(body)
+        request = astuple(_REQUEST.decode(body))
     except (msgspec.DecodeError, RecursionError):
         return None
-    params = request.params
-    raw_id = bytes(request.id)
-    size = _REQUEST_FRAME + len(raw_id) + len(request.method) - 1
-    if params.name:
-        size += _NAME_FRAME + len(params.name) + 1
-    if params.uri:
-        size += _URI_FRAME + len(params.uri) + 1
-    if arguments := len(params.arguments):
+    version: str = request[0]
+    raw_id = bytes(request[1])
+    method: str = request[2]
+    params = astuple(request[3])  # asking for each member by its name costs more
+    name: str = params[0]
+    uri: str = params[1]
+    raw_arguments: msgspec.Raw = params[2]
+    raw_meta: msgspec.Raw = params[3]
+    size = _REQUEST_FRAME + len(raw_id) + len(method) - 1
+    if name:
+        size += _NAME_FRAME + len(name) + 1
+    if uri:
+        size += _URI_FRAME + len(uri) + 1
+    if arguments := len(raw_arguments):
         size += _ARGUMENTS_FRAME + arguments + 1
-    if meta := len(params.meta):
+    if meta := len(raw_meta):
         size += _META_FRAME + meta + 1
     # Exactly these members, once each, without white space or escapes: only then do the lengths add up.
-    if size != len(body) or request.jsonrpc != "2.0" or raw_id[:1] not in b'"-0123456789' or not request.method:
+    if size != len(body) or version != "2.0" or raw_id[:1] not in b'"-0123456789' or not method:
         return None
-    if body.count(b"{") + body.count(b"[") > max_depth:
+    if len(body) > max_depth and body.count(b"{") + body.count(b"[") > max_depth:
         check_depth(body, max_depth)
-    envelope = Envelope(request.method, raw_id, arguments=params.arguments if arguments else None)
-    field = method_named(request.method).target
+    envelope = Envelope(method, raw_id, arguments=raw_arguments if arguments else None)
+    field = method_named(method).target
     if field is not None:
-        envelope.target = (params.name if field == "name" else params.uri if field == "uri" else "") or None
+        envelope.target = (name if field == "name" else uri if field == "uri" else "") or None
     if meta:
-        _read_meta(envelope, params.meta)
-    return None if envelope.method == "initialize" else envelope
+        _read_meta(envelope, raw_meta)
+    return None if method == "initialize" else envelope
 
 
 def _parse_array(body: bytes, max_depth: int) -> list[Envelope]:
@@ -237,7 +231,7 @@ def _text(raw: msgspec.Raw) -> str | None:
         return None
 
 
-def _members(raw: bytes | msgspec.Raw, known: frozenset[str]) -> dict[str, msgspec.Raw]:
+def _members(raw: msgspec.Raw, known: frozenset[str]) -> dict[str, msgspec.Raw]:
     """The members of an object, each exactly once. Raises Refusal."""
     try:
         members = _MEMBERS.decode(raw)
@@ -252,7 +246,7 @@ def _members(raw: bytes | msgspec.Raw, known: frozenset[str]) -> dict[str, msgsp
     return members
 
 
-def members_of(raw: bytes | msgspec.Raw, known: frozenset[str]) -> dict[str, msgspec.Raw]:
+def members_of(raw: msgspec.Raw, known: frozenset[str]) -> dict[str, msgspec.Raw]:
     """The members of an object, each exactly once; none differs from one in `known` only in case. Raises Refusal."""
     return _members(raw, known)
 
@@ -313,44 +307,11 @@ def check_depth(body: bytes, limit: int) -> None:
         depth = depths[-1]
 
 
-class _ErrorObject(msgspec.Struct):
-    raw: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"0"), name="code")
-
-    @property
-    def code(self) -> int:
-        """0 if it is no number, or one beyond all: the answer is an error all the same."""
-        try:
-            return int(_CODE.decode(self.raw))
-        except UNREADABLE:
-            return 0
+_ANSWER: Final = msgspec.json.Decoder(Answer)
+_RESULT: Final = msgspec.json.Decoder(ToolResult)
 
 
-_CODE = msgspec.json.Decoder(int | float)
-
-
-class _ToolResult(msgspec.Struct):
-    is_error: bool = msgspec.field(default=False, name="isError")
-
-
-class Answer(msgspec.Struct):
-    """What records say of a response: its raw id, the error's code, whether a tool said that it failed."""
-
-    id: msgspec.Raw = msgspec.Raw()
-    method: str | None = None
-    error: _ErrorObject | None = None
-    result: msgspec.Raw = msgspec.Raw()  # msgspec reads Raw | None as null only: absent is empty
-    jsonrpc: str = ""
-
-
-_ANSWER = msgspec.json.Decoder(Answer)
-_RESULT = msgspec.json.Decoder(_ToolResult)
-
-
-class _Initialized(msgspec.Struct):
-    version: str = msgspec.field(default="", name="protocolVersion")
-
-
-_INITIALIZED = msgspec.json.Decoder(_Initialized)
+_INITIALIZED: Final = msgspec.json.Decoder(Initialized)
 
 
 def read_answer(data: bytes) -> Answer | None:
@@ -363,7 +324,7 @@ def read_answer(data: bytes) -> Answer | None:
 
 
 # Cannot match inside a JSON string, where quotes are escaped.
-_ANSWERS = msgspec.json.Decoder(list[Answer])
+_ANSWERS: Final = msgspec.json.Decoder(list[Answer])
 
 
 def read_answers(data: bytes) -> list[Answer]:
@@ -387,9 +348,13 @@ def looks_like_answer(window: bytes) -> bool:
     return b'"method"' not in plain and b'"params"' not in plain
 
 
-_IS_ERROR = re.compile(rb'"isError"[ \t\r\n]*:[ \t\r\n]*true')
-_ERROR_CODE = re.compile(rb'"error"[ \t\r\n]*:[ \t\r\n]*\{[^{}]{0,512}?"code"[ \t\r\n]*:[ \t\r\n]*(-?[0-9]{1,9})')
-_ANYTHING = msgspec.json.Decoder(msgspec.Raw)
+_ERROR_MEMBER: Final = b"isError"
+_LEAST_BETWEEN: Final = len('isError":false,"isError"')
+_IS_ERROR: Final = re.compile(rb'"isError"[ \t\r\n]*:[ \t\r\n]*true')
+_ERROR_CODE: Final = re.compile(
+    rb'"error"[ \t\r\n]*:[ \t\r\n]*\{[^{}]{0,512}?"code"[ \t\r\n]*:[ \t\r\n]*(-?[0-9]{1,9})'
+)
+_ANYTHING: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
 def is_json(data: bytes) -> bool:
@@ -399,6 +364,16 @@ def is_json(data: bytes) -> bool:
     except UNREADABLE:
         return False
     return True
+
+
+def may_have_failed(body: bytes) -> bool:
+    """Whether `tool_failed` can be true of an answer in it: quickly no for what SDKs write."""
+    at = body.find(_ERROR_MEMBER)
+    if at < 0:
+        return False
+    if body[at + 7 : at + 14] != b'":false':
+        return True
+    return len(body) - at > _LEAST_BETWEEN and body.find(_ERROR_MEMBER, at + 14) >= 0
 
 
 def tool_failed(answer: Answer) -> bool:

@@ -8,7 +8,7 @@ Sources: schema of 2025-11-25 and 2026-07-28; `Mcp-Name` is demanded of tools/ca
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Method(NamedTuple):
@@ -50,7 +50,7 @@ _TABLE = (
     Method("notifications/roots/list_changed", common=True),
 )
 
-METHODS = {method.name: method for method in _TABLE}
+METHODS: Final = {method.name: method for method in _TABLE}
 NOTIFICATIONS = "notifications/"
 
 

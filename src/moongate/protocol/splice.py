@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from moongate.protocol.jsonrpc import META, UNREADABLE
+from moongate.protocol.forms import UNREADABLE
+from moongate.protocol.jsonrpc import META
 
 SUBSCRIPTION_KEY = META + "subscriptionId"
 

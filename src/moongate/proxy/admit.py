@@ -6,7 +6,6 @@ No body is read here, and nothing is awaited. `note` is what its body adds.
 from __future__ import annotations
 
 import logging
-from copy import copy
 
 from moongate.audit.record import arguments, facts
 from moongate.errors import FailureClass, Refusal
@@ -117,6 +116,7 @@ def let_in(
     _check_door(door, request)
     _check_single(request)
     admission.door, admission.query = door, request.query
+    admission.streamable = door is Door.STREAM
     if route.access is not None:
         admission.caller = route.access.caller(exchange)
     if door is Door.MESSAGES:
@@ -131,11 +131,12 @@ def let_in(
         _enter(admission, exchange, token)
     elif version is not None:
         exchange.revision = version.decode("latin-1")
-    admission.facts = copy(exchange)
+    admission.facts = exchange.again("", 0.0, 0.0)
     admission.record = facts(exchange)
     admission.lines = route.request_headers.lines(
         request, None if admission.session is None else admission.session.upstream
     )
+    admission.plain = request.method == "POST" and door is Door.STREAM and not (route.bounded or route.source_limit)
     request.memo.value = admission
     return admission
 
@@ -162,7 +163,7 @@ def note(call: Call, message: Envelope | list[Envelope]) -> None:
     exchange.rpc_method = message.method
     exchange.rpc_target = message.target or ""
     if message.arguments is not None:
-        exchange.arguments = arguments(message.arguments, whole=call.admission.plan.snapshot.audit.arguments)
+        exchange.arguments = arguments(message.arguments, whole=call.admission.whole)
     if message.id is not None and message.method:
         call.expects = True
         exchange.rpc_id = message.id
@@ -171,7 +172,7 @@ def note(call: Call, message: Envelope | list[Envelope]) -> None:
     if message.version is not None:
         exchange.revision = message.version
     # Messages of HTTP+SSE have no headers that could repeat them.
-    if call.modern or (call.admission.door is Door.STREAM and is_modern(None, message)):
+    if call.modern or (call.admission.streamable and is_modern(None, message)):
         call.modern = True
         check_mirrors(exchange.fields, exchange.more, message)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
-from moongate.protocol.jsonrpc import is_json, read_answer, read_answers
+from moongate.protocol.jsonrpc import is_json, may_have_failed, read_answer, read_answers
 from moongate.protocol.listing import names_lists
 from moongate.proxy.access import INLINE, MAX_LIST, TOO_LONG, cut_for, hides, look_through, watched
 from moongate.proxy.call import Call
@@ -143,7 +143,7 @@ def _check_events(call: Call, body: bytes) -> bool:
 def _check(call: Call, body: bytes) -> None:
     answer = read_answer(body)
     if answer is not None:
-        call.inspect(answer)
+        call.inspect(answer, suspect=may_have_failed(body))
     elif not is_json(body):
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "an answer that is not JSON")
 

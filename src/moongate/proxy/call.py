@@ -7,26 +7,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from moongate.audit.record import arguments, encode
 from moongate.errors import FailureClass
 from moongate.model.exchange import Exchange
 from moongate.policies.acl import Caller
-from moongate.protocol.jsonrpc import (
-    Answer,
-    Envelope,
-    error_code,
-    negotiated_version,
-    tool_failed,
-    tool_failure,
-)
+from moongate.protocol.forms import Answer
+from moongate.protocol.jsonrpc import Envelope, error_code, negotiated_version, tool_failed, tool_failure
 from moongate.protocol.sealed import Address, Session
 from moongate.proxy.forward import EVENT_STREAM, JSON, media_type
 from moongate.proxy.match import Door
 from moongate.proxy.plan import Plan, RoutePlan
 from moongate.wire.messages import ResponseHead
 from moongate.wire.server import ServerConnection
+
+# What is read without a turn of the connection's task: reading a larger body would hold up everybody else's requests.
+INLINE = 64 * 1024
 
 
 class Admission:
@@ -36,22 +32,30 @@ class Admission:
     `facts` is an exchange as it stood then, to be copied, `record` what its records have in common; `lines` are the
     header lines that go to the backend. `modern`: the version header says so. `query` is the request's, `address` what
     was sealed in the message address of HTTP+SSE. `caller` is whom access rules judge, where there are any.
+    `streamable`: it came to the door of streamable HTTP. `plain`: its messages, up to `inline` bytes long, need nothing
+    but their backend. `depth`, `strict` and `whole` (arguments are recorded) are the plan's.
     """
 
     __slots__ = (
         "address",
         "caller",
+        "depth",
         "door",
         "facts",
+        "inline",
         "lines",
         "modern",
+        "plain",
         "plan",
         "query",
         "record",
         "route",
         "session",
         "session_token",
+        "streamable",
+        "strict",
         "until",
+        "whole",
     )
 
     def __init__(self, plan: Plan, route: RoutePlan, until: float) -> None:
@@ -59,6 +63,12 @@ class Admission:
         self.route = route
         self.until = until
         self.facts: Exchange
+        self.depth = plan.snapshot.limits.json_depth
+        self.strict = plan.snapshot.audit.strict
+        self.whole = plan.snapshot.audit.arguments
+        self.inline = min(route.route.body_bytes, INLINE)
+        self.plain = False
+        self.streamable = True
         self.record = b""
         self.modern = False
         self.session: Session | None = None
@@ -70,12 +80,15 @@ class Admission:
         self.caller: Caller | None = None
 
 
-class Passed(NamedTuple):
+class Passed:
     """The header lines that pass; and for a plain 200 whether it is JSON or an event stream, the usual kinds."""
 
-    lines: bytes
-    json: bool
-    events: bool
+    __slots__ = ("events", "json", "lines")
+
+    def __init__(self, lines: bytes, *, json: bool, events: bool) -> None:
+        self.lines = lines
+        self.json = json
+        self.events = events
 
 
 class Call:
@@ -189,7 +202,7 @@ class Call:
         if not isinstance(known, Passed):
             media = media_type(head.fields) if head.status == 200 and b"content-encoding" not in head.fields else b""
             lines = self.admission.route.response_headers.lines(head)
-            known = head.memo.value = Passed(lines, media == JSON, media == EVENT_STREAM)
+            known = head.memo.value = Passed(lines, json=media == JSON, events=media == EVENT_STREAM)
         return known
 
     def answer_lines(self, head: ResponseHead) -> bytes:
@@ -230,7 +243,7 @@ class Call:
             count(exchange, now, phase)
             return encode(exchange, now, phase, self.admission.record)
         lines = []
-        whole = self.admission.plan.snapshot.audit.arguments
+        whole = self.admission.whole
         for element in self.batch:
             exchange.rpc_method, exchange.rpc_target = element.method, element.target or ""
             exchange.arguments = arguments(element.arguments, whole=whole)
@@ -238,14 +251,14 @@ class Call:
             lines.append(encode(exchange, now, phase, self.admission.record))
         return b"".join(lines)
 
-    def inspect(self, answer: Answer) -> None:
-        """Note in the exchange how the call itself ended."""
+    def inspect(self, answer: Answer, *, suspect: bool = True) -> None:
+        """Note in the exchange how the call itself ended. Unless `suspect`, it is known that no tool has failed."""
         exchange = self.exchange
         if answer.error is not None:
             exchange.rpc_code = answer.error.code
             exchange.fail(FailureClass.JSONRPC_ERROR, "")
         elif exchange.rpc_method == "tools/call":
-            if tool_failed(answer):
+            if suspect and tool_failed(answer):
                 exchange.fail(FailureClass.TOOL_ERROR, "")
         elif self.initializing:
             exchange.revision = negotiated_version(answer) or exchange.revision

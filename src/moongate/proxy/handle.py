@@ -7,31 +7,29 @@ the envelope, the session, the backend. Whatever fails is answered by its class 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import secrets
 import time
 from collections.abc import Callable
-from copy import copy
 from functools import partial
+from typing import Final
 
-from moongate.audit.record import encode
 from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
 from moongate.model.exchange import Exchange
 from moongate.model.snapshot import Target
-from moongate.policies.base import HeadAnswer, Verdict
+from moongate.policies.base import Verdict
 from moongate.policies.cors import judge_public
-from moongate.protocol.jsonrpc import parse
+from moongate.protocol.jsonrpc import Envelope, parse
 from moongate.proxy.access import cutter, judge
 from moongate.proxy.admit import WELL_KNOWN, admit, known, let_pass, match, note, refused, see_through
 from moongate.proxy.answer import relay_body, relay_failure, whole_answer
 from moongate.proxy.call import Admission, Call
+from moongate.proxy.ends import Ends, malformed
 from moongate.proxy.forward import EVENT_STREAM, JSON, media_type
 from moongate.proxy.limits import answer_refused, within
 from moongate.proxy.match import Door
 from moongate.proxy.open_streams import OpenStreams
 from moongate.proxy.plan import Plan, RoutePlan
-from moongate.proxy.reply import own_answer
 from moongate.proxy.sse import SseDoors
 from moongate.proxy.streams import EventRelay
 from moongate.upstreams.base import Reply
@@ -43,6 +41,9 @@ log = logging.getLogger("moongate")
 
 # Judging a larger body would hold up everybody else's requests.
 _INLINE_JUDGING = 1024 * 1024
+
+# Of all numbers of two bytes: writing one anew costs as much as reading a head.
+_HEX: Final = [f"{number:04x}" for number in range(0x10000)]
 
 _UNRECORDED = "the audit journal cannot be written, and audit.mode is strict; free its disk, or set audit.mode: normal"
 
@@ -57,7 +58,9 @@ class DataPlane:
         # Whether records cannot be kept now; runtime joins it with the journal.
         self.unrecorded: Callable[[], bool] = bool
         self._deadlines = deadlines
-        self._ids = map(f"{secrets.token_hex(6)}{{:08x}}".format, itertools.count(1))
+        self._ends = Ends(lambda: self.plan)
+        self._prefix = secrets.token_hex(6)
+        self._count = 0
 
     async def handle(self, port: int, connection: ServerConnection, request: RequestHead | MalformedMessage) -> None:
         """Answer one request that came to the bind of `port`. Raises only CancelledError."""
@@ -66,10 +69,7 @@ class DataPlane:
         admission = known(plan, connection, request, now)
         route: RoutePlan | None = None
         if admission is not None:
-            exchange = copy(admission.facts)
-            exchange.request_id = next(self._ids)
-            exchange.time = now
-            exchange.started = time.perf_counter()
+            exchange = admission.facts.again(self._next_id(), now, time.perf_counter())
         else:
             exchange = self._exchange(port, connection, request)
         try:
@@ -83,7 +83,7 @@ class DataPlane:
                     route, door = match(plan, exchange, request)
                     judged = admit(plan, (route, door), exchange, request, self.doors.addresses)
                 if isinstance(judged, Verdict):
-                    self._settle(connection, exchange, route, judged)
+                    self._ends.settle(connection, exchange, route, judged)
                     return
                 admission = judged
                 connection.remember_head()
@@ -93,61 +93,43 @@ class DataPlane:
             call = Call(connection, exchange, admission)
             forwarding = self._listen(call) if exchange.method == "GET" else self._forward(call)
             await (within(call, forwarding) if route.bounded else forwarding)
-        except ClientClosed:
-            self._gone(exchange)
-        except MalformedMessage as error:
-            self._refuse(connection, exchange, route, _malformed(error))
-        except Refusal as refusal:
-            self._refuse(connection, exchange, route, refusal)
-        except UpstreamError as error:
-            log.warning("%s %s: %s: %s", exchange.request_id, exchange.route, error.failure.value, error.detail)
-            exchange.fail(error.failure, error.detail)
-            self._answer(connection, exchange, route, error.failure)
         except asyncio.CancelledError:
-            exchange.fail(FailureClass.CLIENT_CLOSED, "cut off while the gateway was stopping")
-            self._gone(exchange)
+            self._ends.stopped(exchange)
             raise
-        except Exception:
-            log.exception("%s %s: internal failure", exchange.request_id, exchange.route)
-            exchange.fail(FailureClass.INTERNAL, "see the log")
-            self._answer(connection, exchange, route, FailureClass.INTERNAL)
+        except Exception as error:
+            self._ends.failed(connection, exchange, route, error)
+
+    def at_once(self, connection: ServerConnection, request: RequestHead) -> bool:
+        """Begin the usual call: a head that came before, a short body that is here. True: it was begun, and goes on as
+        soon as its answer is here, without a turn of the connection's task. False: nothing was done.
+        """
+        now = time.time()
+        admission = known(self.plan, connection, request, now)
+        if admission is None or not admission.plain or not 0 <= connection.waiting_body() <= admission.inline:
+            return False
+        exchange = admission.facts.again(self._next_id(), now, time.perf_counter())
+        call = Call(connection, exchange, admission)
+        try:
+            self._read(call, connection.body_now(admission.inline) or b"")
+            if self._passes(call):
+                self._start(call)
+        except Exception as error:
+            self._fail_at_once(call, error)
+        return True
 
     # -- before the backend
 
+    def _next_id(self) -> str:
+        self._count = count = self._count + 1
+        return f"{self._prefix}{_HEX[count >> 16 & 0xFFFF]}{_HEX[count & 0xFFFF]}"
+
     def _exchange(self, port: int, connection: ServerConnection, request: RequestHead | MalformedMessage) -> Exchange:
         head = request if isinstance(request, RequestHead) else RequestHead()
-        return Exchange(
-            request_id=next(self._ids),
-            time=time.time(),
-            started=time.perf_counter(),
-            source=connection.peer,
-            method=head.method,
-            path=head.path,
-            fields=head.fields,
-            more=head.more,
-            local_host=connection.local[0],
-            port=port,
-            secure=connection.secure,
-            query=head.query,
-            peer=connection.peer,
-        )
-
-    def _settle(
-        self, connection: ServerConnection, exchange: Exchange, route: RoutePlan | None, verdict: Verdict
-    ) -> None:
-        """Give a policy's own answer. What it leaves to be wished for has a setting, and is explained."""
-        answer = verdict.answer or HeadAnswer(500)
-        if verdict.setting:
-            log.info("%s answered by %s", exchange.request_id, verdict.words)
-            exchange.fail(FailureClass.DENIED, verdict.words)
-        exchange.status, exchange.bytes_out = answer.status, len(answer.body)
-        lines = answer.lines
-        if answer.changeable and route is not None:
-            fields = [line.partition(b": ") for line in lines.split(b"\r\n") if line]
-            lines = route.response_headers.own([(name, value) for name, _, value in fields])
-        own = b"%b%bx-request-id: %b\r\n" % (lines, exchange.answer_lines, exchange.request_id.encode())
-        framed = connection.frame(answer.status, own, len(answer.body))
-        self._record(exchange, partial(connection.answer, framed, answer.body))
+        exchange = Exchange(self._next_id(), time.time(), time.perf_counter(), head.method, head.path, head.fields)
+        exchange.more, exchange.query = head.more, head.query
+        exchange.source = exchange.peer = connection.peer
+        exchange.local_host, exchange.port, exchange.secure = connection.local[0], port, connection.secure
+        return exchange
 
     async def _listen(self, call: Call) -> None:
         self.streams.add(call)
@@ -157,37 +139,101 @@ class DataPlane:
             self.streams.remove(call)
 
     async def _forward(self, call: Call) -> None:
-        admission, connection, method = call.admission, call.connection, call.exchange.method
-        if method == "POST":
+        admission, connection = call.admission, call.connection
+        if call.exchange.method == "POST":
             limit = admission.route.route.body_bytes
             body = connection.body_now(limit)
             if body is None:
                 body = await connection.read_body(limit)
-            call.body = body
-            call.exchange.bytes_in = len(body)
-            depth = admission.plan.snapshot.limits.json_depth
-            big = len(body) > _INLINE_JUDGING
-            note(call, await asyncio.to_thread(parse, body, depth) if big else parse(body, depth))
-        if admission.plan.snapshot.audit.strict and self.unrecorded():
-            raise Refusal(FailureClass.INTERNAL, _UNRECORDED, status=503, text="Calls cannot be recorded now")
-        if admission.caller is not None:
-            if method == "POST" and self._refused(call, judge(call, admission.caller)):
-                return
-            call.cut = cutter(call, admission.caller)
-        counters = admission.route.message_limit
-        if counters is not None:
-            counted = counters.judge_messages(call.exchange, max(1, len(call.batch)))
-            if self._refused(call, counted):
-                return
+            if len(body) > _INLINE_JUDGING:
+                depth = admission.plan.snapshot.limits.json_depth
+                self._read(call, body, await asyncio.to_thread(parse, body, depth))
+            else:
+                self._read(call, body)
+        if not self._passes(call):
+            return
         if call.timer is not None:
             call.turn_to_backend(call.timer)
         if admission.door is not Door.STREAM:
             await self.doors.forward(call)
             return
         upstream = admission.route.upstream
-        reply = upstream.send_now(call)
-        if reply is None:
-            reply = await upstream.send(call)
+        await self._finish(call, upstream.send_now(call) or await upstream.send(call))
+
+    def _read(self, call: Call, body: bytes, message: Envelope | list[Envelope] | None = None) -> None:
+        """Note what the body says. Raises Refusal."""
+        call.body = body
+        call.exchange.bytes_in = len(body)
+        note(call, parse(body, call.admission.depth) if message is None else message)
+
+    def _passes(self, call: Call) -> bool:
+        """Whether a call may go to its backend; if not, it has been answered. Raises Refusal."""
+        admission = call.admission
+        if admission.strict and self.unrecorded():
+            raise Refusal(FailureClass.INTERNAL, _UNRECORDED, status=503, text="Calls cannot be recorded now")
+        if admission.caller is not None:
+            if call.exchange.method == "POST" and self._refused(call, judge(call, admission.caller)):
+                return False
+            call.cut = cutter(call, admission.caller)
+        counters = admission.route.message_limit
+        if counters is None:
+            return True
+        return not self._refused(call, counters.judge_messages(call.exchange, max(1, len(call.batch))))
+
+    # -- without a turn of the connection's task
+
+    def _start(self, call: Call) -> None:
+        """Send it; what comes is looked at by `came`, or by the connection's task if that has to wait."""
+        connection = call.connection
+        reply = call.route.upstream.send_now(call)
+        if reply is not None and not call.initializing:
+            connection.underway = begun = _Begun(self, call, reply)
+            if reply.listen(begun):
+                if call.modern:
+                    connection.on_gone = reply.cancel
+                return
+        connection.go_on(partial(self.go_on, call, reply))
+
+    def cut_off(self, call: Call) -> None:
+        """The gateway cannot wait for it any longer."""
+        self._ends.stopped(call.exchange)
+
+    def came(self, call: Call, reply: Reply) -> None:
+        """Something of the answer is here, or will never be."""
+        connection = call.connection
+        try:
+            head = reply.arrived()
+            answer = None
+            if head is not None:
+                call.exchange.record_head(head.status)
+                answer = whole_answer(call, reply, head)
+            if answer is None:
+                connection.go_on(partial(self.go_on, call, reply))
+            else:
+                call.admission.plan.commit(call.record(), answer)
+        except Exception as error:
+            reply.cancel()
+            self._fail_at_once(call, ClientClosed() if isinstance(error, UpstreamError) and connection.gone else error)
+
+    def _fail_at_once(self, call: Call, error: Exception) -> None:
+        self._ends.failed(call.connection, call.exchange, call.route, error)
+        if call.connection.gone:  # then no answer ends it
+            call.connection.end_at_once()
+
+    async def go_on(self, call: Call, reply: Reply | None) -> None:
+        """What is left of it, for the connection's task."""
+        try:
+            await self._finish(call, reply or await call.route.upstream.send(call))
+        except asyncio.CancelledError:
+            self._ends.stopped(call.exchange)
+            raise
+        except Exception as error:
+            self._ends.failed(call.connection, call.exchange, call.route, error)
+
+    # -- after the backend
+
+    async def _finish(self, call: Call, reply: Reply) -> None:
+        connection, method = call.connection, call.exchange.method
         if method == "GET":
             connection.on_drain = reply.cancel
         if call.modern or method == "GET" or call.initializing:  # a session that nobody knows is of no use
@@ -195,14 +241,15 @@ class DataPlane:
             if connection.gone:
                 reply.cancel()
         try:
-            response = await reply.head()
-            if response.status in (307, 308):
-                reply, response = await self._redirected(call, reply, response)
-            call.exchange.record_head(response.status)
-            if reply.complete and (answer := whole_answer(call, reply, response)) is not None:
-                admission.plan.commit(call.record(), answer)
+            head = await reply.head()
+            if head.status in (307, 308):
+                reply, head = await self._redirected(call, reply, head)
+            call.exchange.record_head(head.status)
+            tried = bool(call.taken)
+            if not tried and reply.complete and (answer := whole_answer(call, reply, head)) is not None:
+                call.admission.plan.commit(call.record(), answer)
             else:
-                await self._deliver(call, reply, response)
+                await self._deliver(call, reply, head)
         except UpstreamError:
             reply.cancel()
             if connection.gone:
@@ -223,8 +270,6 @@ class DataPlane:
             raise refusal
         answer_refused(call, refusal)
         return True
-
-    # -- after the backend
 
     async def _redirected(self, call: Call, reply: Reply, response: ResponseHead) -> tuple[Reply, ResponseHead]:
         """Follow 307 and 308 once, on the same origin (RFC 9110 section 15.4): SDK servers ask so for a slash."""
@@ -267,59 +312,27 @@ class DataPlane:
         else:
             await relay_body(call, reply, head)
 
-    # -- when it does not work
 
-    def _refuse(
-        self, connection: ServerConnection, exchange: Exchange, route: RoutePlan | None, refusal: Refusal
-    ) -> None:
-        exchange.fail(refusal.failure, refusal.detail)
-        self._answer(connection, exchange, route, refusal.failure, refusal)
+class _Begun:
+    """A call that was begun at once, while its answer is on its way."""
 
-    def _answer(
-        self,
-        connection: ServerConnection,
-        exchange: Exchange,
-        route: RoutePlan | None,
-        failure: FailureClass,
-        refusal: Refusal | None = None,
-    ) -> None:
-        if connection.gone:
-            self._gone(exchange)
-            return
-        if connection.begun:
-            self._record(exchange, connection.abort)
-            return
-        own = own_answer(exchange, failure, refusal, None if route is None else route.response_headers)
-        exchange.status = own.status
-        exchange.bytes_out = len(own.body)
-        framed = connection.frame(own.status, own.lines, len(own.body))
-        self._record(exchange, partial(connection.answer, framed, own.body))
+    __slots__ = ("_call", "_plane", "_reply")
 
-    def _gone(self, exchange: Exchange) -> None:
-        if not exchange.recorded:
-            exchange.fail(FailureClass.CLIENT_CLOSED, "the client went away")
-            self._record(exchange, _nothing)
+    def __init__(self, plane: DataPlane, call: Call, reply: Reply) -> None:
+        self._plane = plane
+        self._call = call
+        self._reply = reply
 
-    def _record(self, exchange: Exchange, then: Callable[[], None]) -> None:
-        exchange.recorded = True
-        now = time.perf_counter()
-        self.plan.count(exchange, now, "")
-        self.plan.commit(encode(exchange, now), then)
+    def heard(self) -> None:
+        """See `wire.client.Listener`."""
+        self._plane.came(self._call, self._reply)
+
+    def cut_off(self) -> None:
+        """See `wire.server.Underway`."""
+        self._plane.cut_off(self._call)
 
 
 def _well_formed(request: RequestHead | MalformedMessage) -> RequestHead:
     if isinstance(request, MalformedMessage):
-        raise _malformed(request)
+        raise malformed(request)
     return request
-
-
-def _malformed(error: MalformedMessage) -> Refusal:
-    if error.status == 413:
-        return Refusal(FailureClass.TOO_LARGE, error.detail)
-    if error.status == 503:
-        return Refusal(FailureClass.RATE_LIMITED, error.detail, status=503)
-    return Refusal(FailureClass.BAD_REQUEST, error.detail, status=error.status)
-
-
-def _nothing() -> None:
-    """No answer is waiting for this record."""

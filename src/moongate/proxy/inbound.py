@@ -14,7 +14,8 @@ import msgspec
 
 from moongate.errors import FailureClass, UpstreamError
 from moongate.model.snapshot import Timeouts
-from moongate.protocol.jsonrpc import Answer, read_answer
+from moongate.protocol.forms import Answer
+from moongate.protocol.jsonrpc import read_answer
 from moongate.protocol.splice import elements, one_line, with_member
 from moongate.proxy.answer import Pieces, upstream_coding
 from moongate.upstreams.base import Reply

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from copy import copy
 from functools import partial
 
 from moongate.policies.pipeline import judge_head
@@ -126,7 +125,7 @@ def _cut_by_all(cuts: list[Cut], message: bytes) -> bytes:
 
 def _lets_in(call: Call, route: RoutePlan) -> tuple[float, Cut | None] | None:
     policies = tuple(policy for policy in route.policies if not isinstance(policy, RateLimit))
-    exchange = copy(call.exchange)
+    exchange = call.exchange.again("", 0.0, 0.0)
     verdict = judge_head(policies, exchange)
     if verdict.refusal is not None:
         return None

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 
 from moongate.errors import ClientClosed, FailureClass, UpstreamError
-from moongate.protocol.jsonrpc import Answer, is_json, looks_like_answer, read_answer, read_answers
+from moongate.protocol.forms import Answer
+from moongate.protocol.jsonrpc import is_json, looks_like_answer, read_answer, read_answers
 from moongate.protocol.listing import may_list
 from moongate.proxy.access import TOO_LONG, look_through, watched
 from moongate.proxy.answer import pieces, relay_failure, upstream_coding

@@ -15,7 +15,8 @@ import msgspec
 
 from moongate.audit.record import encode
 from moongate.errors import ClientClosed, FailureClass, Refusal, UpstreamError
-from moongate.protocol.jsonrpc import Answer, read_answers
+from moongate.protocol.forms import Answer
+from moongate.protocol.jsonrpc import read_answers
 from moongate.protocol.listing import LISTED_BY
 from moongate.proxy.access import Cut, cut_off, cutter_of, holds_list
 from moongate.proxy.call import Call

@@ -15,10 +15,11 @@ from moongate.upstreams.base import Reply, Request, Upstream
 from moongate.upstreams.bridge import Bridge
 from moongate.upstreams.http import HttpUpstream
 from moongate.upstreams.keeping import BridgeOptions
+from moongate.upstreams.replies import FixedReply
 from moongate.upstreams.sse import SseOpener
 from moongate.wire.codings import coding_of
 from moongate.wire.deadlines import Deadlines
-from moongate.wire.messages import MalformedMessage, ResponseHead
+from moongate.wire.messages import MalformedMessage
 
 log = logging.getLogger("moongate")
 
@@ -67,37 +68,8 @@ class SseUpstream(Bridge):
         self.opener.upstream.close()
 
 
-class Refused:
-    """A refusal that was read already; see `base.Reply`."""
-
-    complete = True
-
-    def __init__(self, head: ResponseHead, body: bytes) -> None:
-        self._head = head
-        self._body = body
-
-    async def head(self) -> ResponseHead:
-        """Its head."""
-        return self._head
-
-    async def read(self, seconds: float) -> bytes:  # noqa: ARG002 - all of it is here
-        """The body, once."""
-        return self.take()
-
-    def take(self) -> bytes:
-        """The body, once."""
-        body, self._body = self._body, b""
-        return body
-
-    def remaining(self) -> float:
-        """It came in time."""
-        return 0.0
-
-    def release(self) -> None:
-        """Nothing is held."""
-
-    def cancel(self) -> None:
-        """Nothing is held."""
+class Refused(FixedReply):
+    """A refusal that was read already."""
 
     @property
     def speaks(self) -> bool:

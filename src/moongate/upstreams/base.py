@@ -12,6 +12,7 @@ from typing import Protocol
 
 from moongate.errors import UpstreamError
 from moongate.protocol.jsonrpc import Envelope
+from moongate.wire.client import Listener
 from moongate.wire.messages import ResponseHead
 
 
@@ -64,6 +65,14 @@ class Reply(Protocol):
 
     async def read(self, seconds: float) -> bytes:
         """The next piece, b"" at the end, within `seconds`. Raises UpstreamError."""
+        ...
+
+    def listen(self, listener: Listener) -> bool:
+        """Have `listener` told, once, as soon as more has arrived or nothing more can. False: it will not be."""
+        ...
+
+    def arrived(self) -> ResponseHead | None:
+        """The head of a reply that is complete; None while something is missing, and of redirects."""
         ...
 
     def take(self) -> bytes:

@@ -13,9 +13,9 @@ from moongate.errors import FailureClass, UpstreamError
 from moongate.model.snapshot import Target
 from moongate.upstreams.base import Request
 from moongate.upstreams.proxies import Proxy
-from moongate.wire.client import Origin, Pool, UpstreamConnection
+from moongate.wire.client import Listener, Origin, Pool, UpstreamConnection
 from moongate.wire.deadlines import NEVER, Deadlines
-from moongate.wire.messages import ResponseHead
+from moongate.wire.messages import ResponseHead, decimal
 
 
 class HttpReply:
@@ -43,6 +43,22 @@ class HttpReply:
         connection.deadline = self._first_byte
         while (head := connection.head) is None:
             await connection.more()
+        connection.deadline = NEVER
+        return head
+
+    def listen(self, listener: Listener) -> bool:
+        """See `base.Reply`."""
+        connection = self._connection
+        connection.deadline = self._first_byte
+        connection.listener = listener
+        return True
+
+    def arrived(self) -> ResponseHead | None:
+        """See `base.Reply`."""
+        connection = self._connection
+        head = connection.head
+        if head is None or not connection.complete or head.status in (307, 308):
+            return None
         connection.deadline = NEVER
         return head
 
@@ -98,6 +114,7 @@ class HttpUpstream:
             ),
             deadlines,
             target.timeouts.connect,
+            b"mcp-session-id",
         )
         fixed = b"host: " + target.called.encode() + b"\r\naccept-encoding: identity\r\n" + lines
         self._absolute = b""
@@ -129,7 +146,7 @@ class HttpUpstream:
         if body is None:
             connection.start(b"%b%b\r\n" % (start, lines), b"")
         else:
-            connection.start(b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, len(body)), body)
+            connection.start(b"%b%bcontent-length: %b\r\n\r\n" % (start, lines, decimal(len(body))), body)
         return HttpReply(connection, self._pool, self._loop, self.target.timeouts.first_byte)
 
     def renew(self) -> None:

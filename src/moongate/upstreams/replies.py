@@ -9,6 +9,7 @@ from moongate.errors import FailureClass, UpstreamError
 from moongate.protocol.jsonrpc import read_answer
 from moongate.upstreams.base import Request
 from moongate.upstreams.streams import Stream
+from moongate.wire.client import Listener
 from moongate.wire.deadlines import NEVER, Deadlines
 from moongate.wire.messages import ResponseHead
 
@@ -78,6 +79,14 @@ class FixedReply:
         self._body = body
 
     async def head(self) -> ResponseHead:
+        """The head."""
+        return self._head
+
+    def listen(self, listener: Listener) -> bool:  # noqa: ARG002 - nothing is waited for
+        """Nothing more arrives."""
+        return False
+
+    def arrived(self) -> ResponseHead | None:
         """The head."""
         return self._head
 
@@ -207,6 +216,14 @@ class BridgeReply:
             # The call is given up: there is nothing to come back for.
             final = not self._stream.standalone
             raise UpstreamError(FailureClass.UPSTREAM_TIMEOUT, "the server did not answer in time", final=final)
+
+    def listen(self, listener: Listener) -> bool:  # noqa: ARG002 - which form it has, time may decide
+        """See `base.Reply`."""
+        return False
+
+    def arrived(self) -> ResponseHead | None:
+        """See `base.Reply`."""
+        return None
 
     async def head(self) -> ResponseHead:
         """The head, as soon as it is known which form the answer has."""

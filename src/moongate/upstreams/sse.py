@@ -14,7 +14,8 @@ from typing import Protocol, TypeGuard
 
 from moongate.errors import FailureClass, UpstreamError
 from moongate.model.snapshot import MIB, Target
-from moongate.protocol.jsonrpc import Answer, Envelope, read_answer
+from moongate.protocol.forms import Answer
+from moongate.protocol.jsonrpc import Envelope, read_answer
 from moongate.tasks import Tasks
 from moongate.upstreams.base import Receiver, Request
 from moongate.upstreams.http import HttpReply, HttpUpstream

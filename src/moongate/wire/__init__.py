@@ -2,6 +2,7 @@
 
 `messages`: request and response heads, parsed by llhttp and judged strictly. `bodies`: body framing (sized, chunked,
 until close) without I/O, `codings`: compression undone. `server`: one client connection; `receiving` and `answering`
-are its two halves. `client`: one upstream connection and the pool per origin. `events`: event streams, incremental and
-pure. `deadlines`: one clock for all limits in time. `tls`: contexts and reload.
+are its two halves. `client`: one upstream connection and the pool per origin; `alike`: its response heads recognised.
+`events`: event streams, incremental and pure. `deadlines`: one clock for all limits in time. `tls`: contexts and
+reload.
 """

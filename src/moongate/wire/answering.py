@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from typing import Final
 
 from moongate.errors import ClientClosed
 from moongate.wire.deadlines import NEVER
-from moongate.wire.messages import RequestHead, status_line
+from moongate.wire.messages import RequestHead, decimal, status_line
 
 # Bodies up to this size are joined with their heads instead of being given to the kernel in two pieces.
-JOIN_BYTES = 64 * 1024
+JOIN_BYTES: Final = 64 * 1024
+_OK: Final = status_line(200)
 
 
 class Answering(ABC):
@@ -65,7 +67,8 @@ class Answering(ABC):
             self._closing = True
         self._chunking = False
         if length is not None and not self._closing and head is not None and head.minor and status != 204:
-            return b"%b%bcontent-length: %d\r\n\r\n" % (status_line(status), fields, length)
+            line = _OK if status == 200 else status_line(status)
+            return b"%b%bcontent-length: %b\r\n\r\n" % (line, fields, decimal(length))
         parts = [status_line(status), fields]
         if length is not None:
             if status != 204:

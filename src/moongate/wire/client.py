@@ -10,28 +10,38 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, Protocol, cast
 
 from moongate.errors import FailureClass, UpstreamError
+from moongate.wire.alike import ResponseHeads
 from moongate.wire.bodies import Body, ChunkedBody, SizedBody, UntilClose
 from moongate.wire.deadlines import NEVER, Deadlines
-from moongate.wire.messages import Heads, MalformedMessage, ResponseHead, find_head_end, parse_response
+from moongate.wire.messages import MalformedMessage, ResponseHead
 
-MAX_HEAD = 64 * 1024
-MAX_FIELDS = 200
 HIGH_WATER = 256 * 1024
 MAX_INTERIM = 20
-# Of one origin: most differ by their Date and never come again; the useful ones are one for each session in use.
-REMEMBERED_HEADS = 64
+# So many requests leave together. More would have left the processor's cache before they are written.
+TOGETHER: Final = 32
 # uvicorn and Node close idle connections after 5 s without saying so; a reused one must be younger.
 IDLE_SECONDS = 4.0
 SWITCHING_PROTOCOLS = 101
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection to an origin. `reusable` once the body has been read to its end and both sides allow another."""
+class Listener(Protocol):
+    """Who wants to hear of a reply without waiting for it."""
+
+    def heard(self) -> None:
+        """More has arrived, or nothing can."""
+        ...
+
+
+class UpstreamConnection:
+    """One connection to an origin. `reusable` once the body has been read to its end and both sides allow another.
+
+    `listener` is told once, when something of the response is here or nothing more will be.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.deadline = NEVER
@@ -39,10 +49,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.complete = False
         self.closed = False
         self.received = 0
-        self.heads = Heads(parse_response, MAX_FIELDS, REMEMBERED_HEADS)
+        self.heads = ResponseHeads()
+        self.outbox: Outbox | None = None
+        self.listener: Listener | None = None
         self.on_idle_lost: Callable[[UpstreamConnection], None] | None = None
         self._loop = loop
         self._transport: asyncio.Transport
+        self._leaving = b""
         self._buffer = b""
         self._body: Body | None = None
         self._pieces: list[bytes] = []
@@ -54,6 +67,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
 
     # -- the transport's side
+
+    def pause_writing(self) -> None:
+        """Nothing to do: a request leaves whole."""
+
+    def resume_writing(self) -> None:
+        """Nothing to do."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected, TLS included."""
@@ -73,9 +92,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(FailureClass.UPSTREAM_PROTOCOL, error.detail)
 
     def _find_head(self) -> None:
-        while end := find_head_end(self._buffer, MAX_HEAD):
-            head = self.heads.parse(self._buffer[:end])
-            self.heads.keep(self._buffer[:end], head)
+        while (found := self.heads.read(self._buffer)) is not None:
+            head, end = found
             if head.status == SWITCHING_PROTOCOLS:
                 self._fail(FailureClass.UPSTREAM_PROTOCOL, "the backend switched protocols unasked")
                 return
@@ -140,6 +158,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
+        if self.listener is not None:
+            listener, self.listener = self.listener, None
+            listener.heard()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -158,12 +179,21 @@ class UpstreamConnection(asyncio.Protocol):
         """Write one request. The connection must be idle."""
         self._busy = True
         self.complete = False
-        self.head = self._body = self._error = None
+        self.head = self._body = self._error = self.listener = None
         self.received = self._interim = 0
         if len(body) > HIGH_WATER:
             self._transport.writelines((head, body))
+        elif self.outbox is not None:
+            self._leaving = head + body
+            self.outbox.add(self)
         else:
             self._transport.write(head + body)
+
+    def leave(self) -> None:
+        """Write what waits for the end of this turn of the loop."""
+        leaving, self._leaving = self._leaving, b""
+        if leaving and not self.closed:
+            self._transport.write(leaving)
 
     async def response(self) -> ResponseHead:
         """The response's head. Raises UpstreamError. A short answer is usually complete when this returns."""
@@ -211,7 +241,7 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """Bytes of the request that have not left yet."""
-        return self._transport.get_write_buffer_size()
+        return len(self._leaving) + self._transport.get_write_buffer_size()
 
     def rest(self, now: float) -> None:
         """Back to the pool."""
@@ -243,18 +273,56 @@ class Origin:
     proxy_authorization: bytes | None = None
 
 
-class Pool:
-    """Idle connections to one origin, the youngest first, and how to make another."""
+class Outbox:
+    """Requests that leave together at the end of a turn of the loop, behind all that was read in it.
 
-    def __init__(self, origin: Origin, deadlines: Deadlines, connect_seconds: float) -> None:
+    Written one by one, each would wake the server, which would answer one by one, and each answer would have a turn of
+    its own, with a record that is written alone.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[UpstreamConnection] = []
+        self._scheduled = False
+
+    def add(self, connection: UpstreamConnection) -> None:
+        """Have `connection.leave` called."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._end_turn)
+        self._waiting.append(connection)
+        if len(self._waiting) >= TOGETHER:
+            self._flush()
+
+    def _end_turn(self) -> None:
+        self._scheduled = False
+        self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            connection.leave()
+
+
+class Pool:
+    """Idle connections to one origin, the youngest first, and how to make another (`opener`).
+
+    `own_name`: the lower-case name of the response field whose value differs from answer to answer.
+    """
+
+    def __init__(self, origin: Origin, deadlines: Deadlines, connect_seconds: float, own_name: bytes = b"") -> None:
         self.origin = origin
+        self._own_name = own_name
         self.closed = False
         self._deadlines = deadlines
         self._connect_seconds = connect_seconds
-        self._heads = Heads(parse_response, MAX_FIELDS, REMEMBERED_HEADS)
+        self._heads = ResponseHeads(own_name)
+        self._outbox = Outbox(asyncio.get_running_loop())
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._loop = asyncio.get_running_loop()
+        self.opener: Callable[[Origin, asyncio.AbstractEventLoop, float], Awaitable[UpstreamConnection]]
+        self.opener = open_connection
 
     def idle(self) -> UpstreamConnection | None:
         """A connection that is ready now, or None. Nothing has been written to it since its last answer."""
@@ -269,13 +337,14 @@ class Pool:
         """A new connection. Raises UpstreamError (dns, connect, tls, timeout)."""
         try:
             async with asyncio.timeout(self._connect_seconds):
-                connection = await open_connection(self.origin, self._loop, self._connect_seconds)
+                connection = await self.opener(self.origin, self._loop, self._connect_seconds)
         except TimeoutError:
             detail = f"no connection within {self._connect_seconds:g} s"
             raise UpstreamError(FailureClass.UPSTREAM_TIMEOUT, detail) from None
         if connection.closed:
             raise UpstreamError(FailureClass.UPSTREAM_RESET, "the backend closed the connection at once")
         connection.heads = self._heads
+        connection.outbox = self._outbox
         connection.on_idle_lost = self._lost
         self._open.add(connection)
         self._deadlines.watch(connection)
@@ -292,9 +361,10 @@ class Pool:
 
     def forget_heads(self) -> None:
         """Heads that were remembered are parsed anew: what their readers noted with them may not hold any more."""
-        self._heads = Heads(parse_response, MAX_FIELDS, REMEMBERED_HEADS)
+        self._heads = ResponseHeads(self._own_name)
         for connection in self._open:
             connection.heads = self._heads
+        connection.outbox = self._outbox
 
     def _lost(self, connection: UpstreamConnection) -> None:
         self._open.discard(connection)
@@ -321,13 +391,14 @@ async def open_connection(origin: Origin, loop: asyncio.AbstractEventLoop, secon
     for *_, address in addresses:
         try:
             async with asyncio.timeout(seconds / len(addresses)):
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(loop),
+                _, protocol = await loop.create_connection(
+                    lambda: cast("asyncio.Protocol", UpstreamConnection(loop)),
                     str(address[0]),
                     port,
                     ssl=None if tunnel else origin.context,
                     server_hostname=None if tunnel or origin.context is None else origin.host,
                 )
+            connection = cast("UpstreamConnection", protocol)
             if tunnel:
                 return await _tunnel(connection, origin, loop)
         except TimeoutError:
@@ -377,7 +448,7 @@ async def _tunnel(
     inner = UpstreamConnection(loop)
     transport = await loop.start_tls(
         connection._transport,  # noqa: SLF001 - the same class: the tunnel's protocol is exchanged for the inner one
-        inner,
+        cast("asyncio.Protocol", inner),
         cast("ssl.SSLContext", origin.context),
         server_hostname=origin.host,
     )

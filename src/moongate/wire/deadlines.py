@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from typing import Final, Protocol
 
 log = logging.getLogger(__name__)
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 TICK = 0.05
 
 

@@ -9,18 +9,18 @@ never sees a body.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import _lru_cache_wrapper, lru_cache
 from http import HTTPStatus
-from typing import Generic, TypeVar
+from typing import Final, TypeVar
 
 import httptools
 
 from moongate.errors import MoongateError
 
-MAX_LENGTH_DIGITS = 18
-REMEMBERED_BYTES = 256
-REMEMBERED_HEAD = 2048
+MAX_LENGTH_DIGITS: Final = 18
+REMEMBERED_BYTES: Final = 256
+REMEMBERED_HEAD: Final = 2048
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ _LENGTH_LINE = re.compile(rb"\r\n[Cc][Oo][Nn][Tt][Ee][Nn][Tt]-[Ll][Ee][Nn][Gg][T
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%0[0-9A-Fa-f]|%1[0-9A-Fa-f]|%7[Ff]")
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 
+_DECIMALS: Final = [b"%d" % number for number in range(2048)]
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -92,80 +93,91 @@ class Memo:
 class RequestHead(Head):
     """`target` is origin-form or `*`; `path` and `query` (None: no question mark) are its halves, not decoded.
 
-    Never changed once parsed: it may stand for many requests.
+    Never changed once parsed: it may stand for many requests. `like`: the same head once more, so that some of it can
+    be said otherwise.
     """
 
     __slots__ = ("chunked", "keep_alive", "length", "memo", "method", "path", "query", "target")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.method = ""
-        self.target = b""
-        self.path = ""
-        self.query: str | None = None
-        self.length = 0
-        self.chunked = False
-        self.keep_alive = True
-        self.memo = Memo()
+    def __init__(self, like: RequestHead | None = None) -> None:
+        if like is None:
+            super().__init__()
+            self.method = ""
+            self.target = b""
+            self.path = ""
+            self.query: str | None = None
+            self.length = 0
+            self.chunked = False
+            self.keep_alive = True
+            self.memo = Memo()
+        else:
+            self.fields, self.more, self.minor, self.memo = like.fields, like.more, like.minor, like.memo
+            self.method, self.target, self.path, self.query = like.method, like.target, like.path, like.query
+            self.chunked, self.keep_alive, self.length = like.chunked, like.keep_alive, like.length
 
     def with_length(self, length: int) -> RequestHead:
         """The same head with another Content-Length. (Spelled out: `copy.copy` costs more than parsing.)"""
-        head = RequestHead.__new__(RequestHead)
-        head.fields, head.more, head.minor, head.memo = self.fields, self.more, self.minor, self.memo
-        head.method, head.target, head.path, head.query = self.method, self.target, self.path, self.query
-        head.chunked, head.keep_alive, head.length = self.chunked, self.keep_alive, length
+        head = RequestHead(self)
+        head.length = length
         return head
 
 
 class ResponseHead(Head):
-    """`length` None: the body is chunked, or ends with the connection when `chunked` is False too."""
+    """`length` None: the body is chunked, or ends with the connection when `chunked` is False too.
+
+    `like`: the same head once more, so that some of it can be said otherwise.
+    """
 
     __slots__ = ("chunked", "keep_alive", "length", "memo", "status")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.status = 0
-        self.length: int | None = None
-        self.chunked = False
-        self.keep_alive = True
-        self.memo = Memo()
+    def __init__(self, like: ResponseHead | None = None) -> None:
+        if like is None:
+            super().__init__()
+            self.status = 0
+            self.length: int | None = None
+            self.chunked = False
+            self.keep_alive = True
+            self.memo = Memo()
+        else:
+            self.fields, self.more, self.minor, self.memo = like.fields, like.more, like.minor, like.memo
+            self.status, self.length = like.status, like.length
+            self.chunked, self.keep_alive = like.chunked, like.keep_alive
 
-    def with_length(self, length: int) -> ResponseHead:
+    def with_length(self, length: int | None) -> ResponseHead:
         """The same head with another Content-Length."""
-        head = ResponseHead.__new__(ResponseHead)
-        head.fields, head.more, head.minor, head.memo = self.fields, self.more, self.minor, self.memo
-        head.status, head.chunked, head.keep_alive, head.length = self.status, self.chunked, self.keep_alive, length
+        head = ResponseHead(self)
+        head.length = length
         return head
 
 
-H = TypeVar("H", RequestHead, ResponseHead)
-
-
-class Heads(Generic[H]):
-    """Parses heads and remembers those that are worth it: clients and backends say the same few all day.
+class RequestHeads:
+    """Parses request heads and remembers those that are worth it: clients say the same few all day.
 
     Two heads are the same if they differ in nothing but the digits of their Content-Length. The oldest are forgotten.
     """
 
-    def __init__(self, parse: Callable[[bytes, int], H], max_fields: int, remembered: int) -> None:
-        self._parse: Callable[[bytes, int], H] = parse
+    def __init__(self, max_fields: int, remembered: int) -> None:
         self._max_fields = max_fields
         self._remembered = remembered
-        self._exact: dict[bytes, H] = {}
-        self._known: dict[bytes, H] = {}
+        self._exact: dict[bytes, RequestHead] = {}
+        self._known: dict[bytes, RequestHead] = {}
 
-    def parse(self, raw: bytes) -> H:
-        """Like the function that it was made with."""
+    def parse(self, raw: bytes) -> RequestHead:
+        """As `parse_request`."""
         exact = self._exact.get(raw)
         if exact is not None:
             return exact
         length = _LENGTH_LINE.search(raw)
         known = None if length is None else self._known.get(raw[: length.start(1)] + raw[length.end(1) :])
         if known is None or length is None:
-            return self._parse(raw, self._max_fields)
+            return parse_request(raw, self._max_fields)
         return known.with_length(int(length[1]))
 
-    def keep(self, raw: bytes, head: H) -> None:
+    def seen(self, raw: bytes) -> RequestHead | None:
+        """A head that came before, byte for byte; None for anything else, whole or not."""
+        return self._exact.get(raw)
+
+    def keep(self, raw: bytes, head: RequestHead) -> None:
         """Remember what `raw` was parsed to."""
         if raw in self._exact or len(raw) > REMEMBERED_HEAD:
             return
@@ -174,7 +186,7 @@ class Heads(Generic[H]):
         if length is not None and int(length[1]) == head.length:  # not of a status without a body
             self._remember(self._known, raw[: length.start(1)] + raw[length.end(1) :], head)
 
-    def _remember(self, known: dict[bytes, H], key: bytes, head: H) -> None:
+    def _remember(self, known: dict[bytes, RequestHead], key: bytes, head: RequestHead) -> None:
         if len(known) >= self._remembered:
             del known[next(iter(known))]
         known[key] = head
@@ -300,10 +312,15 @@ def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b""))
 
 
+def decimal(number: int) -> bytes:
+    """A number as digits, mostly without making them."""
+    return _DECIMALS[number] if 0 <= number < 2048 else b"%d" % number
+
+
 def find_head_end(buffer: bytes | bytearray, limit: int) -> int:
     """Index behind the empty line that ends a head; 0: not there yet. Raises MalformedMessage (400 bare LF, 431)."""
-    end = buffer.find(b"\r\n\r\n", 0, limit)
-    if end >= 0:
+    end = buffer.find(b"\r\n\r\n")
+    if 0 <= end <= limit - 4:
         return end + 4
     if len(buffer) >= limit:
         raise MalformedMessage(f"a head of more than {limit} bytes", 431)

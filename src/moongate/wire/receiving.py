@@ -85,6 +85,12 @@ class Receiving(Answering):
             self._reading = True
             self._transport.resume_reading()
 
+    def waiting_body(self) -> int:
+        """How long the request body is, if all of it is here; otherwise -1."""
+        if self._body is not None or self._size or len(self._received) > 1:
+            return -1
+        return len(self._received[0]) if self._received else 0
+
     def body_now(self, limit: int) -> bytes | None:
         """The whole request body if all of it is here, else None: then `read_body` waits for it. Spares a coroutine."""
         if self._body is not None or self._size or len(self._received) > 1:

@@ -16,12 +16,12 @@ from typing import Protocol, TypeAlias, cast
 from moongate.tasks import Tasks
 from moongate.wire.bodies import ChunkedBody, SizedBody
 from moongate.wire.deadlines import NEVER, Deadlines
-from moongate.wire.messages import Heads, MalformedMessage, RequestHead, find_head_end, parse_request
+from moongate.wire.messages import MalformedMessage, RequestHead, RequestHeads, find_head_end
 from moongate.wire.receiving import READ_AHEAD, Receiving
 
 log = logging.getLogger(__name__)
 
-REMEMBERED_HEADS = 1024
+REMEMBERED_HEADS = 4096
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
 
@@ -45,13 +45,24 @@ class ServerLimits(Protocol):
     def write_seconds(self) -> float: ...
 
 
+class Underway(Protocol):
+    """What was begun without the connection's task. `cut_off` is called if it cannot be waited for any longer."""
+
+    def cut_off(self) -> None: ...
+
+
 class Server:
-    """The connections of one bind. New requests see what `use` was given last."""
+    """The connections of one bind. New requests see what `use` was given last.
+
+    `handler` answers a request; `at_once` may begin to answer one that came to an idle connection without the turn of a
+    task, and says whether it did.
+    """
 
     def __init__(self, handler: Handler, limits: ServerLimits, deadlines: Deadlines) -> None:
         self.handler = handler
+        self.at_once: AtOnce = _never
         self.limits = limits
-        self.heads = Heads(parse_request, limits.header_count, REMEMBERED_HEADS)
+        self.heads = RequestHeads(limits.header_count, REMEMBERED_HEADS)
         self.deadlines = deadlines
         self.tasks = Tasks("server")
         self.connections: set[ServerConnection] = set()
@@ -61,11 +72,11 @@ class Server:
     def use(self, limits: ServerLimits) -> None:
         """Other limits from now on."""
         self.limits = limits
-        self.heads = Heads(parse_request, limits.header_count, REMEMBERED_HEADS)
+        self.heads = RequestHeads(limits.header_count, REMEMBERED_HEADS)
 
-    def connect(self) -> ServerConnection:
-        """The protocol factory for `loop.create_server`."""
-        return ServerConnection(self)
+    def connect(self) -> asyncio.Protocol:
+        """The protocol factory for `loop.create_server`: event loops ask for the methods, not for the class."""
+        return cast("asyncio.Protocol", ServerConnection(self))
 
     async def close(self, seconds: float) -> None:
         """Let requests in flight finish within `seconds`, then cut. Idle connections and GET streams end at once."""
@@ -78,11 +89,11 @@ class Server:
         await self.tasks.close()
 
 
-class ServerConnection(Receiving, asyncio.Protocol):
+class ServerConnection(Receiving):
     """What a handler sees of the client while it answers one request.
 
-    `on_gone` is called once if the client vanishes, `on_drain` if the server is to stop while a stream is open. How
-    answers are written: `Answering`.
+    `on_gone` is called once if the client vanishes, `on_drain` if the server is to stop while a stream is open.
+    `underway` is what was begun at once and has not ended. How answers are written: `Answering`.
     """
 
     def __init__(self, server: Server) -> None:
@@ -97,6 +108,8 @@ class ServerConnection(Receiving, asyncio.Protocol):
         self._head_timed = False
         self._next: RequestHead | MalformedMessage | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._work: Work | None = None
+        self.underway: Underway | None = None
 
     # -- the transport's side
 
@@ -180,16 +193,37 @@ class ServerConnection(Receiving, asyncio.Protocol):
     async def _run(self) -> None:
         handler = self._server.handler
         try:
-            while not self.gone:
-                if self._next is None:
+            while not self.gone or self.underway is not None or self._work is not None:
+                if self._next is None and self._work is None:
                     self._waiter = self._loop.create_future()
                     await self._waiter
                     self._waiter = None
+                work, self._work = self._work, None
+                if work is not None:
+                    await work()
                 request, self._next = self._next, None
                 if request is not None:
                     await handler(self, request)
         finally:
+            if self.underway is not None:
+                self.underway.cut_off()
             self.abort()
+
+    def go_on(self, work: Work) -> None:
+        """Leave what was begun at once to the connection's task."""
+        self.underway = None
+        self._work = work
+        self._wake()
+
+    def end_at_once(self) -> None:
+        """What was begun at once has ended, and maybe nobody was left to be answered."""
+        self.underway = None
+        if self.gone:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _wait_for_request(self) -> None:
         """Idle from now on, unless a request is here already. The answer before it must leave within its own limit."""
@@ -203,24 +237,32 @@ class ServerConnection(Receiving, asyncio.Protocol):
 
     def _offer(self, request: RequestHead | MalformedMessage) -> None:
         self._busy = True
-        self._next = request
         self.deadline = NEVER
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        idle = self._waiter is not None and not self._waiter.done()
+        if idle and isinstance(request, RequestHead) and self._server.at_once(self, request):
+            return
+        self._next = request
+        self._wake()
 
     def _next_head(self) -> None:
         limits = self._server.limits
-        while self._buffer.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request are forgiven
+        while self._buffer[:2] == b"\r\n":  # RFC 9112 section 2.2: empty lines before a request are forgiven
             self._buffer = self._buffer[2:]
         try:
-            end = find_head_end(self._buffer, limits.head_bytes)
-            if not end:
-                if self._buffer and not self._head_timed:
-                    self._head_timed = True
-                    self.deadline = self._loop.time() + limits.head_seconds
-                return
-            self._raw_head = self._buffer[:end]
-            head = self._server.heads.parse(self._raw_head)
+            # Of one client, heads have mostly one length, though their sessions take turns.
+            end = len(self._raw_head)
+            raw = self._buffer[:end]
+            head = self._server.heads.seen(raw)
+            if head is None:
+                end = find_head_end(self._buffer, limits.head_bytes)
+                if not end:
+                    if self._buffer and not self._head_timed:
+                        self._head_timed = True
+                        self.deadline = self._loop.time() + limits.head_seconds
+                    return
+                raw = self._buffer[:end]
+                head = self._server.heads.parse(raw)
+            self._raw_head = raw
             rest = self._buffer[end:]
             self._buffer = b""
             self._head = head
@@ -260,6 +302,7 @@ class ServerConnection(Receiving, asyncio.Protocol):
 
     def _finish(self) -> None:
         self.on_gone = self.on_drain = None
+        self.end_at_once()
         self.begun = False
         self._received.clear()
         self._size = 0
@@ -313,6 +356,12 @@ class ServerConnection(Receiving, asyncio.Protocol):
 
 
 Handler: TypeAlias = Callable[[ServerConnection, RequestHead | MalformedMessage], Awaitable[None]]
+AtOnce: TypeAlias = Callable[[ServerConnection, RequestHead], bool]
+Work: TypeAlias = Callable[[], Awaitable[None]]
+
+
+def _never(_connection: ServerConnection, _request: RequestHead) -> bool:
+    return False
 
 
 def _watch_peer(sock: socket.socket | None) -> None:
