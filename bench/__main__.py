@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import footprint, hosted, machine, nginx, outcome, plan, relay, report, streams
+from bench import footprint, hosted, machine, nginx, outcome, plan, relay, report, streams, where
 from bench.gateway import Gateway, Setup
 from bench.lanes import Lane, WrongAnswerError
 from bench.load import Result, Wrk
@@ -95,7 +95,9 @@ def measure(stage: Stage, chosen: plan.Plan, found: outcome.Outcome, console: Co
         found.relay = relay.measure(gateway.lane(outcome.MOONGATE), stage.setup.streams, chosen)
     console.print("policies ...")
     with contextlib.ExitStack() as stack:
-        found.rules = _run(stage, chosen.rules, (stage.plain_lanes[1], *_rules_lanes(stage.setup, stack)), console)
+        lanes = _rules_lanes(stage.setup, stack)
+        found.rules = _run(stage, chosen.rules, (stage.plain_lanes[1], *lanes), console)
+        found.where = where.measure(stage.wrk, lanes[-1], chosen.where)
     console.print("many routes, many tokens ...")
     with contextlib.ExitStack() as stack:
         found.scale = _run(stage, chosen.scale, _scale_lanes(stage.setup, chosen, stack), console)

@@ -37,6 +37,7 @@ class Outcome:
     results: list[Result] = field(default_factory=list)
     scale: Result | None = None
     rules: Result | None = None
+    where: list[tuple[str, float]] = field(default_factory=list)
     footprint: Footprint | None = None
     first_events: dict[str, FirstEvent] = field(default_factory=dict)
     stream_costs: dict[str, StreamCost] = field(default_factory=dict)

@@ -48,6 +48,7 @@ class Plan:
     scenarios: tuple[Scenario, ...]
     scale: Scenario
     rules: Scenario
+    where: Scenario
     hosted: tuple[Scenario, ...]
     relayed_events: int = 20_000
     relay_rounds: int = 5
@@ -69,6 +70,7 @@ def full() -> Plan:
         ),
         scale=Scenario(SMALL, 32, rounds=20, seconds=0.8),
         rules=Scenario(SMALL, 32, rounds=10, seconds=1),
+        where=Scenario(SMALL, 32, rounds=1, seconds=8),
         hosted=_hosted(rounds=5, seconds=2),
     )
 
@@ -84,6 +86,7 @@ def quick() -> Plan:
         ),
         scale=Scenario(SMALL, 32, rounds=3, seconds=0.6),
         rules=Scenario(SMALL, 32, rounds=2, seconds=0.6),
+        where=Scenario(SMALL, 32, rounds=1, seconds=3),
         hosted=_hosted(rounds=1, seconds=1)[:2],
         relayed_events=6_000,
         relay_rounds=2,

@@ -52,6 +52,10 @@ runs on the core of the load generator. *mcp-proxy* (Python) and *supergateway* 
 same child over streamable HTTP, without tokens and records, which they do not have. *mcp-proxy* has one child for all
 sessions whatever the scenario, *supergateway* one for each. Each call has an id of its own. The cost of relayed events
 is the gateway's processor time: 32 streams, one event at a time on each.
+
+Moongate runs compiled, as it is shipped. Where each microsecond goes is looked at with perf in a run of its own: what
+counts of each sample is the innermost function of Moongate, and whether the kernel worked for it. On the loopback,
+sending includes what the kernel does to receive on the other side, and to wake whoever waits there.
 """
 
 
@@ -90,6 +94,7 @@ def tables(outcome: Outcome) -> list[Table]:
         _hosted(outcome),
         _relay(outcome),
         _rules(outcome),
+        _where(outcome),
         _scale(outcome),
         _streams(outcome),
         _footprint(outcome),
@@ -200,6 +205,15 @@ def _rules(outcome: Outcome) -> Table:
         loss = _NONE if lane in {NGINX, PLAIN} else _spread(outcome.rules_loss(lane), "{:.1%}".format)
         rows.append((name, _spread(rate, _count), _spread(ratio, "{:.2f}".format), loss))
     return Table("What policies cost (32 connections, 240 B JSON)", ("What", "calls/s", "/ nginx", "slower by"), rows)
+
+
+def _where(outcome: Outcome) -> Table:
+    total = sum(micros for _, micros in outcome.where)
+    rows = [(name, f"{micros:.1f}", f"{micros / total:.0%}") for name, micros in outcome.where]
+    if rows:
+        rows.append(("all of it", f"{total:.1f}", "100%"))
+    columns = ("What for", "microseconds", "share")
+    return Table("Where each microsecond of a call goes (32 connections, token, record, 20 rules)", columns, rows)
 
 
 def _scale(outcome: Outcome) -> Table:

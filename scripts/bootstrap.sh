@@ -168,6 +168,7 @@ bench_tools() {
     missing=
     command -v wrk >/dev/null || missing="$missing wrk"
     PATH="$PATH:/usr/sbin" command -v nginx >/dev/null || missing="$missing nginx-light"
+    command -v perf >/dev/null || missing="$missing linux-perf"
     # shellcheck disable=SC2086 # package names have no spaces
     [ -z "$missing" ] || debian "The benchmark compares with other programs" $missing
 }

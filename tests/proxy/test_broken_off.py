@@ -219,13 +219,16 @@ def test_a_half_closed_client_is_gone() -> None:
 
     async def story() -> None:
         stopped: list[bool] = []
+        here = asyncio.Event()
 
         async def script(exchange: Exchange) -> None:
+            here.set()
             stopped.append(await exchange.gone())
 
         body, headers = modern_call()
         async with pair(script) as (gate, backend), connected(gate) as client:
             await client.send(body, headers)
+            await here.wait()
             client.writer.write_eof()
             await until(lambda: stopped == [True], 1.0)
             await settled(gate, backend)

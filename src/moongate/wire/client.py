@@ -364,7 +364,6 @@ class Pool:
         self._heads = ResponseHeads(self._own_name)
         for connection in self._open:
             connection.heads = self._heads
-        connection.outbox = self._outbox
 
     def _lost(self, connection: UpstreamConnection) -> None:
         self._open.discard(connection)

@@ -205,9 +205,12 @@ class ServerConnection(Receiving):
                 if request is not None:
                     await handler(self, request)
         finally:
-            if self.underway is not None:
-                self.underway.cut_off()
+            self._cut_off()
             self.abort()
+
+    def _cut_off(self) -> None:
+        if self.underway is not None:
+            self.underway.cut_off()
 
     def go_on(self, work: Work) -> None:
         """Leave what was begun at once to the connection's task."""
