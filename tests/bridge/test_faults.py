@@ -24,7 +24,7 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-@pytest.mark.requirement("AG-15")
+@pytest.mark.requirement("AG-15", "PM-49")
 @pytest.mark.parametrize("isolation", ["session", "shared"])
 def test_a_process_that_dies_fails_its_calls_at_once_and_is_started_again(isolation: str) -> None:
     """Exit code and last words are in the record and the log, without secrets; the next session has a new process."""
@@ -89,7 +89,7 @@ def test_a_killed_process_is_told_from_one_that_ended() -> None:
     run(story())
 
 
-@pytest.mark.requirement("AG-16")
+@pytest.mark.requirement("AG-16", "PM-49")
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
@@ -109,6 +109,7 @@ def test_a_server_that_cannot_start_is_a_clear_error_within_the_start_limit(
         async with hosting(isolation=isolation, **entry) as gate, caller(gate) as one, asyncio.timeout(5):
             answer = await one.client.ask(initialize())
             assert answer.failure == (502, "process_start")
+            assert records(gate)[-1]["failure"] == "process_start"
             assert told in records(gate)[-1]["detail"]
 
     run(story())
