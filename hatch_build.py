@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,14 @@ class CustomBuildHook(BuildHookInterface[Any]):
             return
         self._directory = tempfile.TemporaryDirectory(prefix="moongate-wheel-")
         made = Path(self._directory.name, "made")
-        compiled["compile_into"](made)
+        try:
+            compiled["compile_into"](made)
+        except subprocess.CalledProcessError as error:
+            self.app.display_error(str(error.stdout)[-4000:])
+            if wanted == "yes":
+                raise
+            self.app.display_warning("It could not be compiled: this wheel runs at half the speed.")
+            return
         for path in made.rglob("*.so"):
             build_data["force_include"][str(path)] = str(path.relative_to(made))
         build_data["pure_python"] = False

@@ -7,6 +7,7 @@ first on `PYTHONPATH` runs the copy. Nothing is done if it is already what the s
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import os
 import shutil
@@ -41,17 +42,25 @@ def has_compiler() -> bool:
 def compile_into(directory: Path) -> None:
     """Copy the package to `directory` and compile there. Raises CalledProcessError, with what was printed."""
     made_of = _fingerprint()
-    stamp = directory / _STAMP
-    if stamp.exists() and stamp.read_text(encoding="ascii") == made_of:
+    if _is_made_of(directory, made_of):
         return
-    shutil.rmtree(directory, ignore_errors=True)
-    shutil.copytree(ROOT / "src" / PACKAGE, directory / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
-    (directory / "mypy.ini").write_text(_CONFIG, encoding="ascii")
+    beside = directory.with_name(directory.name + ".new")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(ROOT / "src" / PACKAGE, beside / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    (beside / "mypy.ini").write_text(_CONFIG, encoding="ascii")
     command = [sys.executable, str(Path(__file__).resolve()), "--build-here", *modules()]
-    subprocess.run(command, cwd=directory, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    shutil.rmtree(directory / "build")
-    shutil.rmtree(directory / ".mypy_cache", ignore_errors=True)
-    stamp.write_text(made_of, encoding="ascii")
+    subprocess.run(command, cwd=beside, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    shutil.rmtree(beside / "build")
+    shutil.rmtree(beside / ".mypy_cache", ignore_errors=True)
+    compileall.compile_dir(beside / PACKAGE, quiet=1, stripdir=str(beside), prependdir=str(directory))
+    (beside / _STAMP).write_text(made_of, encoding="ascii")
+    shutil.rmtree(directory, ignore_errors=True)
+    beside.replace(directory)
+
+
+def _is_made_of(directory: Path, made_of: str) -> bool:
+    stamp = directory / _STAMP
+    return stamp.exists() and stamp.read_text(encoding="ascii") == made_of
 
 
 def _fingerprint() -> str:
@@ -69,7 +78,7 @@ def build_here(chosen: list[str]) -> None:
     from setuptools import Distribution  # noqa: PLC0415
     from setuptools.command.build_ext import build_ext  # noqa: PLC0415
 
-    extensions = mypycify(["--config-file=mypy.ini", *chosen], opt_level="3", debug_level="0", group_name=PACKAGE)
+    extensions = mypycify(["--config-file=mypy.ini", *chosen], opt_level="2", debug_level="0", group_name=PACKAGE)
     # Calls of Python's own functions go straight there, not by a table. Warnings are about C that nobody wrote.
     faster = ["-fno-plt", "-fno-semantic-interposition"] if sys.platform == "linux" else []
     for extension in extensions:
@@ -89,12 +98,15 @@ def main() -> int:
     if len(sys.argv) != 2:
         print(__doc__, file=sys.stderr)
         return 2
+    directory = Path(sys.argv[1]).absolute()
     if not has_compiler():
+        shutil.rmtree(directory, ignore_errors=True)  # or something older would be run for the sources
         print("no C compiler, or no Python.h, here: Moongate runs as it is, at half the speed", file=sys.stderr)
         return EXIT_NO_COMPILER
     try:
-        compile_into(Path(sys.argv[1]).absolute())
+        compile_into(directory)
     except subprocess.CalledProcessError as error:
+        shutil.rmtree(directory, ignore_errors=True)
         print(error.stdout, file=sys.stderr)
         return 1
     return 0

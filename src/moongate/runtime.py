@@ -410,7 +410,9 @@ class _Service:
 
 def _listening_socket(host: str, port: int) -> socket.socket:
     """Raises OSError. `::` is every address of both families, as people expect who write it."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    # As bytes where it can be: for a text, Python loads all that it knows of names in other scripts (1 MB).
+    name = host.encode() if host.isascii() else host
+    family, _, _, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     both = host == "::" and socket.has_dualstack_ipv6()
     return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
 

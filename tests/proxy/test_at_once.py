@@ -18,6 +18,7 @@ from tests.proxy.talk import (
     Answer,
     Client,
     call,
+    config,
     connected,
     error,
     event,
@@ -31,6 +32,7 @@ from tests.proxy.talk import (
     until,
 )
 from tests.proxy.test_faults import JSON, head
+from tests.runtime.test_reload import apply
 
 Script = Callable[[Exchange], Awaitable[None]]
 
@@ -220,27 +222,40 @@ def test_a_client_that_leaves_meanwhile(then: str, modern: bool) -> None:
     run(story())
 
 
-def test_a_gateway_that_stops_meanwhile() -> None:
-    """It waits as long as it may; then the call is cut off, and recorded."""
+@pytest.mark.parametrize("modern", [False, True], ids=["legacy", "modern"])
+@pytest.mark.parametrize("then", ["never", "late"])
+@pytest.mark.parametrize("connection", ["kept", "new"])
+def test_a_gateway_that_stops_meanwhile(connection: str, then: str, modern: bool) -> None:
+    """It waits as long as it may; then the call is cut off, and recorded once, whatever the backend says later."""
+    body, headers = modern_call() if modern else (call(), {})
+    answered = {"connection": "close"} if connection == "new" else {}
 
     async def story() -> None:
-        here = asyncio.Event()
+        first, here, late = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         async def script(exchange: Exchange) -> None:
+            if not first.is_set():
+                first.set()
+                await exchange.answer(result(), headers=answered)
+                return
             here.set()
+            if then == "late":
+                await late.wait()
+                await exchange.answer(result())
             await exchange.gone()
 
-        async with warm(script, gateway_block={"limits": {"drainTime": "100ms"}}) as (gate, _, client, begun):
-            await client.send(call())
+        async with pair(script) as (gate, backend), connected(gate) as client:
+            begun = watched(gate)
+            assert (await client.ask(body, headers)).status == 200
+            await client.send(body, headers)
             await here.wait()
             assert begun.said == [False, True]
-            await gate.runtime.stop()
+            server = next(iter(gate.runtime.binds.values())).server
+            await server.close(0.1)
+            late.set()
+            await until(lambda: backend.open == 0)
             found = records(gate)
-            assert len(found) == 2
-            assert (found[1]["failure"], found[1]["detail"]) == (
-                "client_closed",
-                "cut off while the gateway was stopping",
-            )
+            assert [record.get("failure") for record in found] == [None, "client_closed"]
             await client.closed()
 
     run(story())
@@ -323,5 +338,44 @@ def test_bodies_that_are_long_or_come_late_take_their_turn() -> None:
             assert (await client.answer()).status == 200
             assert (await client.ask(call(text="x" * 300_000))).failure == (413, "too_large")
             assert begun.said == [False, False, False, False]
+
+    run(story())
+
+
+def test_a_reload_meanwhile() -> None:
+    """A call in flight ends as the old configuration says; the next ones as the new one does, for heads alike."""
+
+    async def story() -> None:
+        here, go = asyncio.Event(), asyncio.Event()
+
+        async def script(exchange: Exchange) -> None:
+            here.set()
+            await go.wait()
+            await exchange.answer(result(), headers={"x-debug": "1"})
+
+        async with pair(script) as (gate, backend), connected(gate) as client:
+            go.set()
+            assert (await client.ask(call())).fields["x-debug"] == "1"
+            go.clear()
+            here.clear()
+            await client.send(call())
+            await here.wait()
+            await apply(gate, config(backend.url, responseHeaderModifier={"remove": ["x-debug"]}))
+            go.set()
+            assert (await client.answer()).fields["x-debug"] == "1"
+            for _ in range(3):
+                assert "x-debug" not in (await client.ask(call())).fields
+
+    run(story())
+
+
+def test_reloads_without_a_call_in_between() -> None:
+    """What is remembered of a backend that nobody has called can be forgotten, too."""
+
+    async def story() -> None:
+        async with pair(polite) as (gate, backend), connected(gate) as client:
+            for depth in (101, 102):
+                await apply(gate, config(backend.url, gateway={"limits": {"jsonDepth": depth}}))
+            assert (await client.ask(call())).status == 200
 
     run(story())

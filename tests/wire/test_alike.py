@@ -133,3 +133,14 @@ def test_an_origin_whose_heads_are_all_different_costs_little() -> None:
     for _ in range(alike.STRANGERS + 1):
         known.read(usual)
     assert any(form.head.fields == {b"content-length": b"2"} for form in known.remembered)
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_what_has_no_body_has_no_length(status: bytes) -> None:
+    """Whatever its Content-Length says, and whatever it said before (RFC 9112 section 6.3, rule 1)."""
+    known = ResponseHeads(b"mcp-session-id")
+    for length in (b"0", b"5", b"0", b"7"):
+        raw = b"HTTP/1.1 %b\r\ncontent-length: %b\r\n\r\n" % (status, length)
+        found = known.read(raw)
+        assert found is not None
+        assert found[0].length == 0

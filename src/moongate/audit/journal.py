@@ -78,7 +78,7 @@ class Journal:
             try:
                 self._open_segment()
             except OSError as error:
-                if error.errno != errno.EDQUOT:
+                if not self.strict or error.errno != errno.EDQUOT:
                     raise
                 self._give_up(0, str(error.strerror))
 

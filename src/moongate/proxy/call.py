@@ -15,7 +15,7 @@ from moongate.policies.acl import Caller
 from moongate.protocol.forms import Answer
 from moongate.protocol.jsonrpc import Envelope, error_code, negotiated_version, tool_failed, tool_failure
 from moongate.protocol.sealed import Address, Session
-from moongate.proxy.forward import EVENT_STREAM, JSON, media_type
+from moongate.proxy.forward import EVENT_STREAM, JSON, ResponseHeaders, media_type
 from moongate.proxy.match import Door
 from moongate.proxy.plan import Plan, RoutePlan
 from moongate.wire.messages import ResponseHead
@@ -81,11 +81,15 @@ class Admission:
 
 
 class Passed:
-    """The header lines that pass; and for a plain 200 whether it is JSON or an event stream, the usual kinds."""
+    """The header lines that pass; and for a plain 200 whether it is JSON or an event stream, the usual kinds.
 
-    __slots__ = ("events", "json", "lines")
+    `made_by` decided it: under another configuration it holds no more.
+    """
 
-    def __init__(self, lines: bytes, *, json: bool, events: bool) -> None:
+    __slots__ = ("events", "json", "lines", "made_by")
+
+    def __init__(self, made_by: ResponseHeaders, lines: bytes, *, json: bool, events: bool) -> None:
+        self.made_by = made_by
         self.lines = lines
         self.json = json
         self.events = events
@@ -199,10 +203,11 @@ class Call:
     def passed(self, head: ResponseHead) -> Passed:
         """What of a backend's head goes on to the client; found out once for heads that come again."""
         known = head.memo.value
-        if not isinstance(known, Passed):
+        headers = self.admission.route.response_headers
+        if not isinstance(known, Passed) or known.made_by is not headers:
             media = media_type(head.fields) if head.status == 200 and b"content-encoding" not in head.fields else b""
-            lines = self.admission.route.response_headers.lines(head)
-            known = head.memo.value = Passed(lines, json=media == JSON, events=media == EVENT_STREAM)
+            lines = headers.lines(head)
+            known = head.memo.value = Passed(headers, lines, json=media == JSON, events=media == EVENT_STREAM)
         return known
 
     def answer_lines(self, head: ResponseHead) -> bytes:

@@ -42,8 +42,9 @@ log = logging.getLogger("moongate")
 # Judging a larger body would hold up everybody else's requests.
 _INLINE_JUDGING = 1024 * 1024
 
-# Of all numbers of two bytes: writing one anew costs as much as reading a head.
-_HEX: Final = [f"{number:04x}" for number in range(0x10000)]
+# Three digits each: writing a number anew costs as much as reading a head.
+_HEX: Final = [f"{number:03x}" for number in range(0x1000)]
+_HEX_BYTE: Final = [f"{number:02x}" for number in range(0x100)]
 
 _UNRECORDED = "the audit journal cannot be written, and audit.mode is strict; free its disk, or set audit.mode: normal"
 
@@ -121,7 +122,7 @@ class DataPlane:
 
     def _next_id(self) -> str:
         self._count = count = self._count + 1
-        return f"{self._prefix}{_HEX[count >> 16 & 0xFFFF]}{_HEX[count & 0xFFFF]}"
+        return f"{self._prefix}{_HEX[count >> 20 & 0xFFF]}{_HEX[count >> 8 & 0xFFF]}{_HEX_BYTE[count & 0xFF]}"
 
     def _exchange(self, port: int, connection: ServerConnection, request: RequestHead | MalformedMessage) -> Exchange:
         head = request if isinstance(request, RequestHead) else RequestHead()
@@ -186,21 +187,24 @@ class DataPlane:
         """Send it; what comes is looked at by `came`, or by the connection's task if that has to wait."""
         connection = call.connection
         reply = call.route.upstream.send_now(call)
-        if reply is not None and not call.initializing:
-            connection.underway = begun = _Begun(self, call, reply)
-            if reply.listen(begun):
-                if call.modern:
-                    connection.on_gone = reply.cancel
-                return
-        connection.go_on(partial(self.go_on, call, reply))
+        connection.underway = begun = _Begun(self, call, reply)
+        if reply is not None and not call.initializing and reply.listen(begun):
+            if call.modern:
+                connection.on_gone = reply.cancel
+        else:
+            connection.go_on(partial(self.go_on, call, reply))
 
-    def cut_off(self, call: Call) -> None:
+    def cut_off(self, call: Call, reply: Reply | None) -> None:
         """The gateway cannot wait for it any longer."""
         self._ends.stopped(call.exchange)
+        if reply is not None:
+            reply.cancel()
 
     def came(self, call: Call, reply: Reply) -> None:
         """Something of the answer is here, or will never be."""
         connection = call.connection
+        if call.exchange.recorded:  # it was cut off
+            return
         try:
             head = reply.arrived()
             answer = None
@@ -318,18 +322,19 @@ class _Begun:
 
     __slots__ = ("_call", "_plane", "_reply")
 
-    def __init__(self, plane: DataPlane, call: Call, reply: Reply) -> None:
+    def __init__(self, plane: DataPlane, call: Call, reply: Reply | None) -> None:
         self._plane = plane
         self._call = call
         self._reply = reply
 
     def heard(self) -> None:
         """See `wire.client.Listener`."""
-        self._plane.came(self._call, self._reply)
+        if self._reply is not None:
+            self._plane.came(self._call, self._reply)
 
     def cut_off(self) -> None:
         """See `wire.server.Underway`."""
-        self._plane.cut_off(self._call)
+        self._plane.cut_off(self._call, self._reply)
 
 
 def _well_formed(request: RequestHead | MalformedMessage) -> RequestHead:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import ctypes
 import errno
 import json
 import os
@@ -28,6 +27,9 @@ import socket
 import struct
 import sys
 import time
+
+if __name__ == "__main__":  # the gateway, which reads some of this module, need not carry it
+    import ctypes
 
 MARK = "MOONGATE_PROCESS"
 RIGHTS = socket.CMSG_SPACE(3 * array.array("i").itemsize)  # for one message's descriptors: a read never mixes two

@@ -57,7 +57,7 @@ class _Form:
         start = 0
         for found in _values(own_name).finditer(raw):
             name = found[1].lower()
-            if name == own_name or int(found[2]) == head.length:  # not of a status without a body
+            if name == own_name or head.status not in (204, 304):  # whose length is not that of a body
                 self.names.append(name)
                 self.pieces.append(raw[start : found.start(2)])
                 start = found.end(2)

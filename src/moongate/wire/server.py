@@ -200,6 +200,7 @@ class ServerConnection(Receiving):
                     self._waiter = None
                 work, self._work = self._work, None
                 if work is not None:
+                    self.underway = None
                     await work()
                 request, self._next = self._next, None
                 if request is not None:
@@ -213,8 +214,7 @@ class ServerConnection(Receiving):
             self.underway.cut_off()
 
     def go_on(self, work: Work) -> None:
-        """Leave what was begun at once to the connection's task."""
-        self.underway = None
+        """Leave what was begun at once to the connection's task. It is under way until its turn comes."""
         self._work = work
         self._wake()
 
