@@ -168,11 +168,14 @@ async def relay_body(call: Call, reply: Reply, head: ResponseHead) -> None:
     elif call.expects and (first.lstrip(_BLANK)[:1] not in (b"{", b"[") or call.initializing):
         raise UpstreamError(FailureClass.UPSTREAM_PROTOCOL, "a long answer that is not JSON")
     else:
+        gone = False
         try:
             await _relay_pieces(call, reply, head, first, body)
         except ClientClosed:
+            gone = True
+        if gone:  # not in the handler, where compiled code must not wait
             await drain(call, reply)
-            raise
+            raise ClientClosed
 
 
 def _answer_whole(call: Call, head: ResponseHead, body: bytes) -> None:
