@@ -32,5 +32,6 @@ def test_nothing_waits_while_an_exception_is_handled() -> None:
 
 def test_the_check_bites() -> None:
     """On both kinds of blocks, and only there."""
-    bad = "async def f():\n    try:\n        await a()\n    except E:\n        await b()\n    finally:\n        await c()\n"
+    lines = ("async def f():", " try:", "  await a()", " except E:", "  await b()", " finally:", "  await c()")
+    bad = "\n".join(lines)
     assert list(waits_in_handlers(ast.parse(bad))) == [5, 7]
