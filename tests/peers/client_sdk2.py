@@ -239,11 +239,17 @@ async def connect(target: Target, mode: str) -> AsyncIterator[Conversation]:
             list_roots_callback=answers.roots,
             message_handler=answers.message,
         )
-        async with client:
-            if target["transport"] == observing.STREAMABLE_HTTP and client.protocol_version != MODERN:
-                async with asyncio.timeout(observing.STEP_SECONDS):
-                    await trace.stream_open.wait()
-            yield Conversation(client, answers, http, target, trace)
+        done = False
+        try:
+            async with client:
+                if target["transport"] == observing.STREAMABLE_HTTP and client.protocol_version != MODERN:
+                    async with asyncio.timeout(observing.STEP_SECONDS):
+                        await trace.stream_open.wait()
+                yield Conversation(client, answers, http, target, trace)
+                done = True
+        except* anyio.BrokenResourceError:  # the SDK cannot take an event that comes while it closes its stream
+            if not done:
+                raise
 
 
 async def converse(target: Target, plan: list[dict[str, Any]]) -> dict[str, Any]:
